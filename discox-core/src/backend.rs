@@ -1,0 +1,201 @@
+//! The seam: what a backend implements. Everything else (retry, backoff, timeouts, heart beats,
+//! diff, grace, status, shutdown) is done once, by this crate.
+//!
+//! A backend translates, and says when it is lost. It never decides when to retry and never spawns
+//! anything that outlives its [`Link`].
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    BackendType, Error, Result,
+    key::{Record, Service},
+};
+
+pub use crate::{members::Members, pulse::Pulse, skips::Skips};
+
+/// One connection to a registry, with its session or leases; replaced as a whole when lost.
+///
+/// Core puts [`ConnectionConfig::request_timeout`](crate::ConnectionConfig::request_timeout) around
+/// every call but `keep`, and drops the call's future when it is over: everything must be safe to
+/// cancel in the sense that a later `withdraw` or `register` sets right what was left half done.
+pub trait Link: Send + Sync + Sized + 'static {
+    /// Which backend this is, for errors and log lines.
+    const BACKEND: BackendType;
+    /// The longest attr that the backend carries, in bytes.
+    const ATTR_LIMIT: usize;
+
+    /// The parsed configuration, and whatever must outlive one connection (own earlier leases,
+    /// sessions and IDs, which member to try next).
+    type Connector: Send + Sync + 'static;
+    /// Discovery of one service.
+    type Source: Source;
+    /// What the registry answered to a registration and a later withdrawal is fenced with, such as
+    /// a revision.
+    type Receipt: Clone + Send + Sync + 'static;
+
+    /// Where `connector` connects to, for error messages. No credentials.
+    fn place(connector: &Self::Connector) -> String;
+
+    /// Rejects what this backend cannot store, before any I/O. What all backends reject has been
+    /// rejected already.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config).
+    fn check(connector: &Self::Connector, record: &Record, attr: &str) -> Result<()> {
+        let _ = (connector, record, attr);
+        Ok(())
+    }
+
+    /// As [`Link::check`], for a service to be discovered.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config).
+    fn check_service(connector: &Self::Connector, service: &Service) -> Result<()> {
+        let _ = (connector, service);
+        Ok(())
+    }
+
+    /// Connects, and returns only when the registry has answered a request that needs its quorum.
+    /// Tries the members of a cluster by [`Members`].
+    fn connect(connector: &Arc<Self::Connector>) -> impl Future<Output = Result<Self>> + Send;
+
+    /// Notices when the connection is lost, hung servers included, within
+    /// [`ConnectionConfig::detection`](crate::ConnectionConfig::detection), and resolves then with
+    /// the reason. Calls [`Pulse::beat`] whenever the registry has answered, probes at once when
+    /// [`Pulse::suspected`] resolves, and may call [`Pulse::verify`]. Never returns otherwise.
+    fn keep(&self, pulse: &Pulse) -> impl Future<Output = Error> + Send;
+
+    /// Ends the session or revokes the leases, when nothing is registered by it any more. Called at
+    /// most once, on a deliberate end; a lost link is only dropped.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+
+    /// Discovery of `service` by this connection. No I/O.
+    fn source(self: &Arc<Self>, service: &Service, options: &SourceOptions) -> Self::Source;
+
+    /// Writes the record with `attr`, and returns when the registry has acknowledged it. Doing it
+    /// again, with the same or another attr, updates in place: watchers see at most one update.
+    ///
+    /// # Errors
+    /// [`Superseded`](crate::ErrorKind::Superseded) when `take` is [`Take::Back`] and another
+    /// incarnation holds the record.
+    fn register(
+        &self,
+        record: &Record,
+        attr: &str,
+        take: Take,
+    ) -> impl Future<Output = Result<Registered<Self::Receipt>>> + Send;
+
+    /// Removes the record if it is still this incarnation's, and is content when it is gone or
+    /// another's. Without a receipt (a registration that timed out, say) it goes by what identifies
+    /// the incarnation: lease, session or ID.
+    fn withdraw(
+        &self,
+        record: &Record,
+        receipt: Option<&Self::Receipt>,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// The heart beat of records that share a period and were registered by this link: keeps them
+    /// alive and verifies that each is in the registry, ours and unaltered. Returns the positions of
+    /// those that are not. Its time-out is the period, at least the request timeout.
+    fn verify(
+        &self,
+        held: &[Held<Self::Receipt>],
+    ) -> impl Future<Output = Result<Vec<(usize, Loss)>>> + Send;
+}
+
+/// Settings of one discovery that its backend must know.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SourceOptions {
+    /// Serve instances whose checks are `warning` too.
+    pub include_warning: bool,
+}
+
+/// Discovery of one service over one connection.
+pub trait Source: Send + Sync + 'static {
+    /// What follows a snapshot.
+    type Watch: Watch;
+
+    /// Reads the whole list, and returns it with the watch that follows it without a gap. A service
+    /// that does not exist is an empty list. Any failure of the watch means: open again and diff.
+    fn open(&self) -> impl Future<Output = Result<(Snapshot, Self::Watch)>> + Send;
+}
+
+/// The changes that follow a snapshot.
+pub trait Watch: Send + 'static {
+    /// Waits for the next changes; what came together stays together. Cancel-safe: core drops and
+    /// calls it again.
+    ///
+    /// # Errors
+    /// Any error ends this watch; [`Stale`](crate::ErrorKind::Stale) means that the registry is fine
+    /// and only the position is lost.
+    fn next(&mut self) -> impl Future<Output = Result<Vec<Change>>> + Send;
+}
+
+/// A whole list: endpoint and attr.
+pub type Snapshot = Vec<(Arc<str>, Bytes)>;
+
+/// What a watch reports.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The record was written.
+    Put(Arc<str>, Bytes),
+    /// The record is gone.
+    Delete(Arc<str>),
+    /// The whole list is this now.
+    Reset(Snapshot),
+}
+
+/// Whose record a registration may replace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Take {
+    /// Anybody's: the later `start` wins.
+    Over,
+    /// Only our own (of this incarnation, by this or an earlier connection), an altered or ownerless
+    /// one, or none.
+    Back,
+}
+
+/// What the registry granted.
+#[derive(Clone, Debug)]
+pub struct Registered<R> {
+    /// What a later withdrawal is fenced with.
+    pub receipt: R,
+    /// How long the record outlives its process.
+    pub ttl: Duration,
+}
+
+/// A record that is believed to be registered.
+#[derive(Clone, Debug)]
+pub struct Held<R> {
+    /// The record.
+    pub record: Arc<Record>,
+    /// The attr last acknowledged.
+    pub attr: Arc<str>,
+    /// What [`Link::register`] returned.
+    pub receipt: R,
+}
+
+/// Why a record is no longer what was registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loss {
+    /// It is not there: its lease or session ended, it was deleted, the registry lost its data.
+    Gone,
+    /// It is there, but somebody changed it.
+    Altered,
+    /// Another incarnation holds it.
+    Superseded,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "gone",
+            Self::Altered => "altered",
+            Self::Superseded => "superseded",
+        })
+    }
+}

@@ -1,0 +1,268 @@
+//! Configuration: what users write. It is parsed once, by [`crate::key`] and by each backend.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use crate::{Error, ErrorKind};
+
+/// The registries that discox speaks to.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
+pub enum BackendType {
+    /// etcd 3, by its gRPC interface.
+    #[default]
+    Etcd,
+    /// Apache ZooKeeper.
+    Zookeeper,
+    /// HashiCorp Consul, by its HTTP interface.
+    Consul,
+    /// The embedded backend: a registry inside this process.
+    Memory,
+}
+
+impl BackendType {
+    /// `etcd`, `zookeeper`, `consul` or `memory`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Zookeeper => "zookeeper",
+            Self::Consul => "consul",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl fmt::Display for BackendType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for BackendType {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        [Self::Etcd, Self::Zookeeper, Self::Consul, Self::Memory]
+            .into_iter()
+            .find(|backend| backend.as_str() == name)
+            .ok_or_else(|| {
+                let message = format!("unknown backend: {name}, use etcd|zookeeper|consul|memory");
+                Error::new(ErrorKind::Config, message)
+            })
+    }
+}
+
+/// What to register, where, and how it is kept alive.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct RegisterConfig {
+    /// Which registry. Ignored by the backend crates' own functions.
+    pub backend_type: BackendType,
+    /// Where the registry is: one or several members or agents. `memory` needs none.
+    pub backend_endpoints: Vec<String>,
+    /// What the service's records lie under, such as `/discox/demo`. May be empty.
+    pub discover_prefix: String,
+    /// The service's name, one path segment.
+    pub service_name: String,
+    /// Where the service can be reached: `host:port` with an IPv4 address, `[IPv6]` or a DNS name.
+    pub service_endpoint: String,
+    /// Any UTF-8 text for those who discover the endpoint, such as JSON with a weight.
+    pub attr: String,
+    /// How often the record is confirmed. Default 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub heart_beat_period: Duration,
+    /// How long the record outlives a process that died. Default: three heart beats.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub ttl: Option<Duration>,
+    /// Consul only: a check that Consul runs instead of the TTL check: `host:port/path`,
+    /// `http(s)://…`, `tcp://…` or `grpc://…`.
+    pub health_check_endpoint: Option<String>,
+    /// How the connection to the registry is made and kept.
+    pub connection: ConnectionConfig,
+}
+
+impl Default for RegisterConfig {
+    fn default() -> Self {
+        Self {
+            backend_type: BackendType::default(),
+            backend_endpoints: Vec::new(),
+            discover_prefix: String::new(),
+            service_name: String::new(),
+            service_endpoint: String::new(),
+            attr: String::new(),
+            heart_beat_period: Duration::from_secs(5),
+            ttl: None,
+            health_check_endpoint: None,
+            connection: ConnectionConfig::default(),
+        }
+    }
+}
+
+/// What to discover, and where.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct DiscoverConfig {
+    /// Which registry. Ignored by the backend crates' own functions.
+    pub backend_type: BackendType,
+    /// Where the registry is: one or several members or agents. `memory` needs none.
+    pub backend_endpoints: Vec<String>,
+    /// What the service's records lie under, such as `/discox/demo`. May be empty.
+    pub discover_prefix: String,
+    /// The service's name, one path segment.
+    pub service_name: String,
+    /// A name for the discovering host, shown in log lines. May be empty.
+    pub host_name: String,
+    /// How long the registry must have been reachable after an outage, in total, before records
+    /// missing from it are removed from the cache. Default 15 s; zero turns the grace off.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub grace: Duration,
+    /// Consul only: serve instances whose checks are `warning` as well as `passing`.
+    pub include_warning: bool,
+    /// How the connection to the registry is made and kept.
+    pub connection: ConnectionConfig,
+}
+
+impl Default for DiscoverConfig {
+    fn default() -> Self {
+        Self {
+            backend_type: BackendType::default(),
+            backend_endpoints: Vec::new(),
+            discover_prefix: String::new(),
+            service_name: String::new(),
+            host_name: String::new(),
+            grace: Duration::from_secs(15),
+            include_warning: false,
+            connection: ConnectionConfig::default(),
+        }
+    }
+}
+
+/// One connection that serves many registrations and discoveries.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct RegistryConfig {
+    /// Which registry. Ignored by the backend crates' own functions.
+    pub backend_type: BackendType,
+    /// Where the registry is: one or several members or agents. `memory` needs none.
+    pub backend_endpoints: Vec<String>,
+    /// How the connection to the registry is made and kept.
+    pub connection: ConnectionConfig,
+}
+
+/// How the connection to the registry is made and kept. The defaults suit a data centre.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
+pub struct ConnectionConfig {
+    /// The longest wait for one member to accept a connection. Default 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub connect_timeout: Duration,
+    /// The longest wait for one answer, and for `start` and `stop` of a registration. Default 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub request_timeout: Duration,
+    /// A server that accepts but does not answer is given up within this time. Default 15 s, at
+    /// least 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub detection: Duration,
+    /// The first pause between two attempts; it doubles, with jitter. Default 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub backoff_initial: Duration,
+    /// The longest pause between two attempts to reach the registry. Default 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub backoff_max: Duration,
+    /// The longest pause between two attempts that the registry refuses. Default 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub denied_backoff_max: Duration,
+    /// ZooKeeper only: the session timeout of a connection that registers nothing yet, or several
+    /// records with different TTLs. Default: what the first registration asks for, else 15 s.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub session_timeout: Option<Duration>,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(5),
+            detection: Duration::from_secs(15),
+            backoff_initial: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(1),
+            denied_backoff_max: Duration::from_secs(30),
+            session_timeout: None,
+        }
+    }
+}
+
+impl ConnectionConfig {
+    /// Rejects times that cannot work, before any I/O.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the field and the reason.
+    pub fn check(&self) -> Result<(), Error> {
+        const LONGEST: Duration = Duration::from_secs(3600);
+        let range = |field, value: Duration, least: Duration| {
+            if value < least || value > LONGEST {
+                let reason = format!("out of range, use {least:?} to {LONGEST:?}");
+                return Err(Error::config(field, format_args!("{value:?}"), reason));
+            }
+            Ok(())
+        };
+        let millisecond = Duration::from_millis(1);
+        range("connect_timeout", self.connect_timeout, 10 * millisecond)?;
+        range("request_timeout", self.request_timeout, 10 * millisecond)?;
+        range("detection", self.detection, Duration::from_secs(2))?;
+        range("backoff_initial", self.backoff_initial, millisecond)?;
+        range("backoff_max", self.backoff_max, self.backoff_initial)?;
+        range("denied_backoff_max", self.denied_backoff_max, self.backoff_initial)?;
+        if let Some(timeout) = self.session_timeout {
+            range("session_timeout", timeout, 100 * millisecond)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backend_types_print_and_parse() {
+        for name in ["etcd", "zookeeper", "consul", "memory"] {
+            assert_eq!(name.parse::<BackendType>().unwrap().to_string(), name);
+        }
+        let error = "redis".parse::<BackendType>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown backend: redis, use etcd|zookeeper|consul|memory");
+    }
+
+    #[test]
+    fn absurd_times_are_rejected_by_field() {
+        let config = ConnectionConfig { detection: Duration::ZERO, ..Default::default() };
+        assert_eq!(config.check().unwrap_err().field(), Some("detection"));
+        assert!(ConnectionConfig::default().check().is_ok());
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn files_write_durations_as_text_and_unknown_fields_are_told() {
+        let config: RegisterConfig =
+            serde_json::from_str(r#"{"backend_type":"consul","heart_beat_period":"10s","ttl":"1m"}"#).unwrap();
+        assert_eq!(config.heart_beat_period, Duration::from_secs(10));
+        assert_eq!(config.ttl, Some(Duration::from_secs(60)));
+        assert!(serde_json::from_str::<RegisterConfig>(r#"{"heart_beat":"10s"}"#).is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! The one error type: its kind decides policy, its context says what was attempted where.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+use crate::BackendType;
+
+/// What discox returns when something fails.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, by what a program can do about it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// `start` was called a second time. The first one goes on.
+    AlreadyStarted,
+    /// The cacher panicked in a callback; its discovery has ended.
+    CacherPanicked,
+    /// The configuration is wrong. No retry mends it.
+    Config,
+    /// The registry refuses: no, wrong or too weak credentials. Retried slowly.
+    Denied,
+    /// The registry answered something that discox cannot make sense of. Retried.
+    Protocol,
+    /// A watch cannot go on from where it was (compacted, index reset). Read again at once.
+    Stale,
+    /// The handle was stopped.
+    Stopped,
+    /// Another incarnation holds the endpoint's record; the later `start` wins.
+    Superseded,
+    /// No answer in time. Retried.
+    TimedOut,
+    /// The registry cannot be reached, or cannot serve (no quorum, session or lease lost). Retried.
+    Unavailable,
+}
+
+impl ErrorKind {
+    /// Whether trying again can help without anybody changing the program.
+    pub fn is_retryable(self) -> bool {
+        !matches!(self, Self::AlreadyStarted | Self::CacherPanicked | Self::Config | Self::Stopped)
+    }
+
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Denied => Some("check the credentials and their rights"),
+            Self::TimedOut => Some("is the registry hung, overloaded or behind a firewall?"),
+            Self::Unavailable => Some("is the registry running and reachable from here?"),
+            _ => None,
+        }
+    }
+}
+
+/// An error of discox: what was attempted, on which backend, where, and why it failed.
+///
+/// Cheap to clone. It never contains a secret.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    backend: Option<BackendType>,
+    at: Option<String>,
+    operation: Option<&'static str>,
+    subject: Option<String>,
+    field: Option<&'static str>,
+    message: String,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`, with a message that says what happened.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            kind,
+            backend: None,
+            at: None,
+            operation: None,
+            subject: None,
+            field: None,
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    /// A configuration error: `field` had `value`, and `reason` says why not and what would be right.
+    pub fn config(field: &'static str, value: impl fmt::Display, reason: impl fmt::Display) -> Self {
+        let mut error = Self::new(ErrorKind::Config, format!("{field} `{}`: {reason}", Shortened(&value)));
+        error.edit().field = Some(field);
+        error
+    }
+
+    /// No answer to `operation` in time.
+    pub fn timed_out(operation: &'static str, after: std::time::Duration) -> Self {
+        Self::new(ErrorKind::TimedOut, format!("no answer within {after:?}")).during(operation)
+    }
+
+    /// Adds the backend.
+    #[must_use]
+    pub fn on(mut self, backend: BackendType) -> Self {
+        self.edit().backend = Some(backend);
+        self
+    }
+
+    /// Adds the address, or addresses, of the registry. Never one with credentials in it.
+    #[must_use]
+    pub fn at(mut self, address: impl Into<String>) -> Self {
+        self.edit().at = Some(address.into());
+        self
+    }
+
+    /// Adds what was attempted, unless something closer to the cause has said so already.
+    #[must_use]
+    pub fn during(mut self, operation: &'static str) -> Self {
+        self.edit().operation.get_or_insert(operation);
+        self
+    }
+
+    /// Adds what it was attempted for: `service` or `service/endpoint`.
+    #[must_use]
+    pub fn of(mut self, subject: impl fmt::Display) -> Self {
+        self.edit().subject = Some(subject.to_string());
+        self
+    }
+
+    /// Adds the error below, which [`std::error::Error::source`] then returns.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.edit().source = Some(Arc::new(source));
+        self
+    }
+
+    /// What went wrong, by what can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The backend it happened on, where one was involved.
+    pub fn backend(&self) -> Option<BackendType> {
+        self.0.backend
+    }
+
+    /// The operation that failed, such as `"connect"` or `"register"`.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation
+    }
+
+    /// The configuration field that is wrong, for [`ErrorKind::Config`].
+    pub fn field(&self) -> Option<&'static str> {
+        self.0.field
+    }
+
+    fn edit(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &*self.0;
+        match (&inner.backend, &inner.at) {
+            (Some(backend), Some(at)) => write!(f, "{backend} at {at}: ")?,
+            (Some(backend), None) => write!(f, "{backend}: ")?,
+            (None, Some(at)) => write!(f, "{at}: ")?,
+            (None, None) => {}
+        }
+        match (inner.operation, &inner.subject) {
+            (Some(operation), Some(subject)) => write!(f, "{operation} {subject}: ")?,
+            (Some(operation), None) => write!(f, "{operation}: ")?,
+            (None, Some(subject)) => write!(f, "{subject}: ")?,
+            (None, None) => {}
+        }
+        f.write_str(&inner.message)?;
+        match inner.kind.advice() {
+            Some(advice) => write!(f, " ({advice})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A value cut to what a log line bears, with control characters escaped.
+struct Shortened<'a, T>(&'a T);
+
+impl<T: fmt::Display> fmt::Display for Shortened<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 80;
+        let text = self.0.to_string();
+        let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+        if text.chars().nth(LONGEST).is_some() {
+            shown.push('…');
+        }
+        f.write_str(&shown.replace("\\\"", "\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_backend_place_operation_subject_and_advice() {
+        let error = Error::new(ErrorKind::Unavailable, "connection refused")
+            .during("register")
+            .of("demo/127.0.0.1:8111")
+            .on(BackendType::Etcd)
+            .at("http://127.0.0.1:2379");
+        assert_eq!(
+            error.to_string(),
+            "etcd at http://127.0.0.1:2379: register demo/127.0.0.1:8111: connection refused \
+             (is the registry running and reachable from here?)"
+        );
+    }
+
+    #[test]
+    fn a_configuration_error_names_field_and_value_on_one_line() {
+        let error = Error::config("service_name", "a\nb", "control characters are not allowed");
+        assert_eq!(error.field(), Some("service_name"));
+        assert_eq!(error.to_string(), "service_name `a\\nb`: control characters are not allowed");
+    }
+
+    #[test]
+    fn keeps_its_source() {
+        let error = Error::new(ErrorKind::Protocol, "bad answer").caused_by(std::fmt::Error);
+        assert!(StdError::source(&error).is_some());
+    }
+}

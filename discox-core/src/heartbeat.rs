@@ -1,0 +1,73 @@
+//! Heart beats: one round for all records of a connection that share a period.
+
+use std::{collections::HashMap, convert::Infallible, time::Duration};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use crate::{
+    Error,
+    backend::{Link, Loss},
+    backoff::jittered,
+    link::Shared,
+};
+
+/// After a round that failed, the next one comes this soon, unless the period is shorter: there is
+/// time for several before a TTL of three periods is over.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Runs as long as the link is in use.
+pub(crate) async fn run<L: Link>(shared: &Shared<L>, link: &L) -> Infallible {
+    let mut due: HashMap<Duration, Instant> = HashMap::new();
+    let mut rounds = FuturesUnordered::new();
+    let mut running: HashMap<Duration, usize> = HashMap::new();
+    loop {
+        let now = Instant::now();
+        for period in shared.claims.periods() {
+            if !running.contains_key(&period) {
+                due.entry(period).or_insert_with(|| now + jittered(period));
+            }
+        }
+        for period in due.extract_if(|_, at| *at <= now).map(|(period, _)| period) {
+            *running.entry(period).or_default() += 1;
+            rounds.push(round(shared, link, period));
+        }
+        let next = due.values().min().copied();
+        tokio::select! {
+            () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+            () = shared.claims.new_period.notified() => {}
+            () = shared.pulse.verify_asked() => due.extend(shared.claims.periods().into_iter().map(|period| (period, now))),
+            Some((period, went_well)) = rounds.next(), if !rounds.is_empty() => {
+                running.remove(&period);
+                let pause = if went_well { period } else { period.min(RETRY) };
+                due.entry(period).or_insert(Instant::now() + jittered(pause));
+            }
+        }
+    }
+}
+
+/// Verifies all records of a period; each hears what became of it.
+async fn round<L: Link>(shared: &Shared<L>, link: &L, period: Duration) -> (Duration, bool) {
+    let (held, cells): (Vec<_>, Vec<_>) = shared.claims.of_period(period).into_iter().unzip();
+    if held.is_empty() {
+        return (period, true);
+    }
+    let limit = period.max(shared.settings.request_timeout);
+    let answer = timeout(limit, link.verify(&held)).await;
+    match answer.unwrap_or_else(|_| Err(Error::timed_out("heart beat", limit))) {
+        Ok(losses) => {
+            shared.pulse.beat();
+            let losses: HashMap<usize, Loss> = losses.into_iter().collect();
+            for (position, (held, cell)) in held.iter().zip(&cells).enumerate() {
+                shared.claims.found(held, cell, losses.get(&position).copied());
+            }
+            (period, true)
+        }
+        Err(error) => {
+            debug!(backend = %L::BACKEND, %error, records = held.len(), "heart beat failed");
+            shared.pulse.suspect();
+            (period, false)
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What all discox backends share: the traits, the configuration, the [`LiteEndpoint`] cache, and
+//! the machinery that keeps a registration registered and a cache right, whatever happens to the
+//! registry.
+//!
+//! Users come here through the facade `discox` or a backend crate. A backend implements
+//! [`backend::Link`] and gets everything else from [`Connection`].
+//!
+//! The two data paths:
+//!
+//! - registering: [`Register`] → keep-alive loop → [`backend::Link::register`], kept alive and
+//!   verified by one heart beat per connection and period, [`backend::Link::verify`];
+//! - discovering: [`backend::Source::open`] and [`backend::Watch::next`] → the mirror, which makes the
+//!   only diff and holds removals after an outage → [`EndpointCacher::apply`].
+
+pub mod backend;
+mod backoff;
+mod claims;
+mod config;
+mod departures;
+mod discover;
+mod discovery;
+mod endpoint;
+mod error;
+mod heartbeat;
+mod keeper;
+pub mod key;
+mod link;
+mod lite;
+mod members;
+mod mirror;
+mod pulse;
+mod register;
+mod registration;
+mod registry;
+mod skips;
+mod table;
+mod watcher;
+
+pub use config::{BackendType, ConnectionConfig, DiscoverConfig, RegisterConfig, RegistryConfig};
+pub use discover::{Discover, DiscoverState, DiscoverStatus};
+pub use endpoint::{EndpointCacher, Event, Update};
+pub use error::{Error, ErrorKind, Result};
+pub use lite::{Changes, Freshness, FreshnessState, LiteEndpoint, Reader};
+pub use register::{Register, RegisterState, RegisterStatus};
+pub use registry::{Connection, Registry};
+pub use table::{Entry, Snapshot};

@@ -1,0 +1,289 @@
+//! The last known set of a service: the only diff, and the grace after an outage.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::{
+    Update,
+    backend::{Change, Snapshot},
+};
+
+/// A record that is first missed late in a grace, after a further outage, is still held this long,
+/// so that its registrar can come back: several backoffs of a second, and a heart beat.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What the cacher has been told, and the removals that it has not been told yet.
+///
+/// All times below are *reachable time*: a stopwatch that runs only while the registry can be
+/// reached, so that an outage pauses every clock and restarts none.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    shown: HashMap<Arc<str>, Bytes>,
+    /// Shown, but missing from the registry: until when each is held.
+    held: HashMap<Arc<str>, Duration>,
+    grace: Duration,
+    grace_ends: Duration,
+    reachable: Stopwatch,
+}
+
+impl Mirror {
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self {
+            shown: HashMap::new(),
+            held: HashMap::new(),
+            grace,
+            grace_ends: Duration::ZERO,
+            reachable: Stopwatch::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// How many removals are held, and how much of the grace is left.
+    pub(crate) fn holding(&self, now: Instant) -> (usize, Duration) {
+        (self.held.len(), self.grace_ends.saturating_sub(self.reachable.read(now)))
+    }
+
+    /// The registry was lost: a grace begins, unless one is running; its clock pauses.
+    pub(crate) fn lost(&mut self, now: Instant) {
+        let reached = self.reachable.read(now);
+        if reached >= self.grace_ends && !self.shown.is_empty() {
+            self.grace_ends = reached + self.grace;
+        }
+        self.reachable.stop(now);
+    }
+
+    /// A new first list has been read: the registry can be reached, and this is what it holds.
+    pub(crate) fn reset(&mut self, list: Snapshot, now: Instant) -> Vec<Update> {
+        self.reachable.start(now);
+        self.replace(list, now)
+    }
+
+    /// Changes that followed. Of several of one endpoint the last counts.
+    pub(crate) fn change(&mut self, changes: Vec<Change>, now: Instant) -> Vec<Update> {
+        let mut updates = Vec::with_capacity(changes.len());
+        let mut last: HashMap<Arc<str>, Option<Bytes>> = HashMap::with_capacity(changes.len());
+        for change in changes {
+            match change {
+                Change::Put(endpoint, attr) => drop(last.insert(endpoint, Some(attr))),
+                Change::Delete(endpoint) => drop(last.insert(endpoint, None)),
+                Change::Reset(list) => {
+                    last.clear();
+                    updates.extend(self.replace(list, now));
+                }
+            }
+        }
+        let (puts, deletes): (Vec<_>, Vec<_>) = last.into_iter().partition(|(_, attr)| attr.is_some());
+        updates.extend(puts.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr?)));
+        updates.extend(deletes.into_iter().filter_map(|(endpoint, _)| self.delete(endpoint, now)));
+        adds_first(updates)
+    }
+
+    /// When the next held removal is due, if the registry stays reachable.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        let reached = self.reachable.read(now);
+        let next = self.held.values().min().filter(|_| self.reachable.is_running())?;
+        Some(now + next.saturating_sub(reached))
+    }
+
+    /// The held removals that are due.
+    pub(crate) fn release(&mut self, now: Instant) -> Vec<Update> {
+        let reached = self.reachable.read(now);
+        let due: Vec<_> =
+            self.held.iter().filter(|(_, until)| **until <= reached).map(|(endpoint, _)| endpoint.clone()).collect();
+        due.into_iter().filter_map(|endpoint| self.remove(&endpoint)).collect()
+    }
+
+    fn replace(&mut self, list: Snapshot, now: Instant) -> Vec<Update> {
+        let present: HashSet<Arc<str>> = list.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        let mut updates: Vec<_> = list.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr)).collect();
+        let missing: Vec<_> = self.shown.keys().filter(|endpoint| !present.contains(*endpoint)).cloned().collect();
+        let settled = self.reachable.read(now) + SETTLE.min(self.grace);
+        for endpoint in missing {
+            updates.extend(self.hold_or_remove(endpoint, settled, now));
+        }
+        updates
+    }
+
+    fn put(&mut self, endpoint: Arc<str>, attr: Bytes) -> Option<Update> {
+        self.held.remove(&endpoint);
+        if self.shown.get(&endpoint) == Some(&attr) {
+            return None;
+        }
+        self.shown.insert(endpoint.clone(), attr.clone());
+        Some(Update::Put(endpoint, attr))
+    }
+
+    fn delete(&mut self, endpoint: Arc<str>, now: Instant) -> Option<Update> {
+        self.hold_or_remove(endpoint, Duration::ZERO, now)
+    }
+
+    fn hold_or_remove(&mut self, endpoint: Arc<str>, at_least: Duration, now: Instant) -> Option<Update> {
+        if self.reachable.read(now) >= self.grace_ends {
+            return self.remove(&endpoint);
+        }
+        if self.shown.contains_key(&endpoint) {
+            self.held.entry(endpoint).or_insert(self.grace_ends.max(at_least));
+        }
+        None
+    }
+
+    fn remove(&mut self, endpoint: &Arc<str>) -> Option<Update> {
+        self.held.remove(endpoint);
+        self.shown.remove_entry(endpoint).map(|(endpoint, _)| Update::Delete(endpoint))
+    }
+}
+
+/// Puts before deletes, so that a reader never sees a false empty list.
+fn adds_first(mut updates: Vec<Update>) -> Vec<Update> {
+    updates.sort_by_key(|update| matches!(update, Update::Delete(_)));
+    updates
+}
+
+/// Time that passed while it ran.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    before: Duration,
+    started: Option<Instant>,
+}
+
+impl Stopwatch {
+    fn is_running(&self) -> bool {
+        self.started.is_some()
+    }
+
+    fn read(&self, now: Instant) -> Duration {
+        self.before + self.started.map_or(Duration::ZERO, |started| now.saturating_duration_since(started))
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.started.get_or_insert(now);
+    }
+
+    fn stop(&mut self, now: Instant) {
+        self.before = self.read(now);
+        self.started = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn list(endpoints: &[&str]) -> Snapshot {
+        endpoints.iter().map(|endpoint| (Arc::from(*endpoint), Bytes::from_static(b"x"))).collect()
+    }
+
+    fn put(endpoint: &str, attr: &'static str) -> Update {
+        Update::Put(endpoint.into(), Bytes::from_static(attr.as_bytes()))
+    }
+
+    fn delete(endpoint: &str) -> Update {
+        Update::Delete(endpoint.into())
+    }
+
+    fn mirror_of(endpoints: &[&str], now: Instant) -> Mirror {
+        let mut mirror = Mirror::new(15 * SECOND);
+        assert_eq!(mirror.reset(list(endpoints), now).len(), endpoints.len());
+        mirror
+    }
+
+    #[test]
+    fn only_real_differences_are_told_adds_first() {
+        let now = Instant::now();
+        let mut mirror = mirror_of(&["a:1", "b:1"], now);
+        let changes = vec![
+            Change::Delete("a:1".into()),
+            Change::Put("b:1".into(), Bytes::from_static(b"x")),
+            Change::Delete("unknown:1".into()),
+            Change::Put("c:1".into(), Bytes::from_static(b"1")),
+            Change::Put("c:1".into(), Bytes::from_static(b"2")),
+        ];
+        assert_eq!(mirror.change(changes, now), [put("c:1", "2"), delete("a:1")]);
+    }
+
+    #[test]
+    fn a_delete_followed_by_a_put_is_one_update_or_none() {
+        let now = Instant::now();
+        let mut mirror = mirror_of(&["a:1"], now);
+        let again = |attr| vec![Change::Delete("a:1".into()), Change::Put("a:1".into(), Bytes::from_static(attr))];
+        assert_eq!(mirror.change(again(b"x"), now), []);
+        assert_eq!(mirror.change(again(b"y"), now), [put("a:1", "y")]);
+    }
+
+    #[test]
+    fn a_resync_without_an_outage_removes_at_once() {
+        let now = Instant::now();
+        let mut mirror = mirror_of(&["a:1", "b:1"], now);
+        assert_eq!(mirror.reset(list(&["b:1", "c:1"]), now), [put("c:1", "x"), delete("a:1")]);
+    }
+
+    #[test]
+    fn after_an_outage_removals_wait_for_the_grace() {
+        let mut now = Instant::now();
+        let mut mirror = mirror_of(&["a:1", "b:1"], now);
+        mirror.lost(now);
+        now += 100 * SECOND;
+        assert_eq!(mirror.reset(list(&[]), now), []);
+        assert_eq!(mirror.change(vec![Change::Put("a:1".into(), Bytes::from_static(b"x"))], now), []);
+        now += 14 * SECOND;
+        assert_eq!(mirror.release(now), []);
+        assert_eq!(mirror.due(now), Some(now + SECOND));
+        now += SECOND;
+        assert_eq!(mirror.release(now), [delete("b:1")]);
+        assert_eq!(mirror.change(vec![Change::Delete("a:1".into())], now), [delete("a:1")]);
+    }
+
+    #[test]
+    fn a_flapping_connection_pauses_the_grace_and_still_ends_it() {
+        let mut now = Instant::now();
+        let mut mirror = mirror_of(&["a:1"], now);
+        mirror.lost(now);
+        for _ in 0..4 {
+            now += 3 * SECOND;
+            assert_eq!(mirror.reset(list(&[]), now), []);
+            now += 3 * SECOND;
+            assert_eq!(mirror.release(now), []);
+            mirror.lost(now);
+            assert_eq!(mirror.due(now), None);
+        }
+        now += 3 * SECOND;
+        mirror.reset(list(&[]), now);
+        now += 3 * SECOND;
+        assert_eq!(mirror.release(now), [delete("a:1")]);
+    }
+
+    #[test]
+    fn a_second_outage_late_in_the_grace_still_gives_time_to_settle() {
+        let mut now = Instant::now();
+        let mut mirror = mirror_of(&["a:1"], now);
+        mirror.lost(now);
+        mirror.reset(list(&["a:1"]), now);
+        now += 14 * SECOND;
+        mirror.lost(now);
+        mirror.reset(list(&[]), now);
+        now += 2 * SECOND;
+        assert_eq!(mirror.release(now), []);
+        now += 3 * SECOND;
+        assert_eq!(mirror.release(now), [delete("a:1")]);
+    }
+
+    #[test]
+    fn no_grace_means_none() {
+        let now = Instant::now();
+        let mut mirror = Mirror::new(Duration::ZERO);
+        mirror.reset(list(&["a:1"]), now);
+        mirror.lost(now);
+        assert_eq!(mirror.reset(list(&[]), now), [delete("a:1")]);
+    }
+}
