@@ -1,7 +1,7 @@
 //! What is registered over one connection, and by whom in this process.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,7 +29,7 @@ struct Table<R> {
     /// Who may write a record, by its key: of several registrations of one endpoint in this process
     /// the latest.
     slots: HashMap<String, Slot>,
-    held: HashMap<Incarnation, Claim<R>>,
+    held: BTreeMap<Incarnation, Claim<R>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Cell {
 impl<R> Default for Claims<R> {
     fn default() -> Self {
         Self {
-            table: Mutex::new(Table { slots: HashMap::new(), held: HashMap::new() }),
+            table: Mutex::new(Table { slots: HashMap::new(), held: BTreeMap::new() }),
             new_period: Notify::new(),
         }
     }

@@ -108,10 +108,14 @@ impl Error {
         self
     }
 
-    /// Adds what was attempted, unless something closer to the cause has said so already.
+    /// Adds what was attempted; what failed on the way to it, if that is known, stays in the message.
     #[must_use]
     pub fn during(mut self, operation: &'static str) -> Self {
-        self.edit().operation.get_or_insert(operation);
+        let inner = self.edit();
+        match inner.operation.replace(operation) {
+            Some(step) if step != operation => inner.message.insert_str(0, &format!("{step}: ")),
+            _ => {}
+        }
         self
     }
 

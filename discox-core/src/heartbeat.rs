@@ -1,6 +1,10 @@
 //! Heart beats: one round for all records of a connection that share a period.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    convert::Infallible,
+    time::Duration,
+};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -19,22 +23,27 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs as long as the link is in use.
 pub(crate) async fn run<L: Link>(shared: &Shared<L>, link: &L) -> Infallible {
-    let mut due: HashMap<Duration, Instant> = HashMap::new();
+    let mut due: BTreeMap<Duration, Instant> = BTreeMap::new();
     let mut rounds = FuturesUnordered::new();
-    let mut running: HashMap<Duration, usize> = HashMap::new();
+    let mut running = BTreeSet::new();
     loop {
         let now = Instant::now();
         for period in shared.claims.periods() {
-            if !running.contains_key(&period) {
+            if !running.contains(&period) {
                 due.entry(period).or_insert_with(|| now + jittered(period));
             }
         }
-        for period in due.extract_if(|_, at| *at <= now).map(|(period, _)| period) {
-            *running.entry(period).or_default() += 1;
-            rounds.push(round(shared, link, period));
-        }
+        due.retain(|period, at| {
+            if *at > now {
+                return true;
+            }
+            running.insert(*period);
+            rounds.push(round(shared, link, *period));
+            false
+        });
         let next = due.values().min().copied();
         tokio::select! {
+            biased;
             () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             () = shared.claims.new_period.notified() => {}
             () = shared.pulse.verify_asked() => due.extend(shared.claims.periods().into_iter().map(|period| (period, now))),

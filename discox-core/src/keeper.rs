@@ -48,7 +48,7 @@ pub(crate) struct Grant {
 /// What the registry may hold of ours.
 #[derive(Clone)]
 enum Written<R> {
-    /// Nothing: no attempt was ever made.
+    /// Nothing: no attempt was made, or another incarnation has taken the record over.
     Nothing,
     /// An attempt was made and not answered, so that nobody knows.
     Perhaps,
@@ -204,6 +204,7 @@ impl<L: Link> Keeper<L> {
 
     fn superseded(&self, error: &Error) {
         self.shared.claims.release(&self.record);
+        self.note_written(Written::Nothing);
         if self.status.borrow().state != RegisterState::Superseded {
             warn!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, "superseded: a later start of this endpoint holds the record");
         }
@@ -225,6 +226,7 @@ impl<L: Link> Keeper<L> {
         self.shared.pulse.suspect();
         let pause: Duration = backoff.pause(error.kind());
         tokio::select! {
+            biased;
             () = sleep(pause) => {}
             _ = self.shared.lost(*generation) => {}
         }

@@ -129,7 +129,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// One life of a registration: another `start`, even of the same endpoint, is another incarnation.
-#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Incarnation(u128);
 
 impl Incarnation {

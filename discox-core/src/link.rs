@@ -220,6 +220,7 @@ async fn serve<L: Link>(shared: &Shared<L>, generation: u64, link: Arc<L>) -> Er
     shared.pulse.beat();
     shared.state.send_replace(State::Up(generation, link.clone()));
     tokio::select! {
+        biased;
         error = link.keep(&shared.pulse) => error,
         never = heartbeat::run(shared, &*link) => match never {},
         never = shared.departures.run(shared, &*link) => match never {},

@@ -123,14 +123,14 @@ impl<L: Link> Registration<L> {
             Ok(Ok(status)) if status.state == RegisterState::Stopped => Err(self.stopped()),
             Ok(Ok(status)) => Err(status.last_error.unwrap_or_else(|| self.stopped())),
             Ok(Err(_)) => Err(self.stopped()),
-            Err(_) => Err(self.why_not_yet()),
+            Err(_) => Err(self.why_not_yet("register")),
         }
     }
 
-    fn why_not_yet(&self) -> Error {
+    fn why_not_yet(&self, operation: &'static str) -> Error {
         let known = self.hub.trouble().or_else(|| self.keeper.status.borrow().last_error.clone());
-        let error = known.unwrap_or_else(|| Error::timed_out("register", self.hub.settings.request_timeout));
-        self.hub.place(error).of(self.record())
+        let error = known.unwrap_or_else(|| Error::timed_out(operation, self.hub.settings.request_timeout));
+        self.hub.place(error.during(operation)).of(self.record())
     }
 
     /// Removes the record, trying until the deadline.
@@ -192,14 +192,13 @@ impl<L: Link> Register for Registration<L> {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(error))) => Err(error),
             Ok(Err(_)) => Err(self.stopped()),
-            Err(_) => Err(self.why_not_yet().during("update")),
+            Err(_) => Err(self.why_not_yet("update")),
         }
     }
 
     async fn stop(&self) -> Result<()> {
         let deadline = self.deadline();
         let before = std::mem::replace(&mut *self.phase(), Phase::Stopped);
-        let superseded = self.keeper.status.borrow().state == RegisterState::Superseded;
         self.keeper.status.send_modify(|status| status.enter(RegisterState::Stopped));
         self.keeper.answer(Some(&self.stopped()));
         let Phase::Running(task) = before else { return Ok(()) };
@@ -207,11 +206,11 @@ impl<L: Link> Register for Registration<L> {
         // What it had under way must be over before the withdrawal.
         let _ = task.await;
         self.hub.claims.release(self.record());
-        let outcome = if superseded {
+        let outcome = if self.keeper.written().is_some() {
+            self.withdraw(deadline - CLOSING.min(self.hub.settings.request_timeout / 2)).await
+        } else {
             self.hub.claims.leave(self.record());
             Ok(())
-        } else {
-            self.withdraw(deadline - CLOSING.min(self.hub.settings.request_timeout / 2)).await
         };
         match &outcome {
             Ok(()) => info!(backend = %L::BACKEND, service = %self.record().service, endpoint = %self.record().endpoint, "deregistered"),
@@ -234,11 +233,7 @@ impl<L: Link> Drop for Registration<L> {
     fn drop(&mut self) {
         if let Phase::Running(task) = &*self.phase() {
             task.abort();
-            if self.keeper.status.borrow().state == RegisterState::Superseded {
-                self.hub.claims.leave(self.record());
-            } else {
-                self.leave();
-            }
+            self.leave();
         }
     }
 }
