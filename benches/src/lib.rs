@@ -1,0 +1,5 @@
+//! What discox costs: the pieces that its benchmarks share.
+
+pub mod clock;
+pub mod fleet;
+pub mod scripted;

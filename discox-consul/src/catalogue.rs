@@ -1,0 +1,224 @@
+//! What the catalogue says of our endpoints: records of other incarnations, on any agent, and whether
+//! our own records have reached it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use discox_core::{
+    Result,
+    backend::{Held, Loss},
+    key::Record,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use crate::{
+    client::{Instance, Service},
+    layout::{self, Stamp},
+    link::Consul,
+    registrar::{FEW, Receipt, SETTLING, is_as_written},
+    status::Status,
+};
+
+/// Services that are looked through in one heart beat; more take turns.
+const SERVICES: usize = 64;
+/// Of them, at once.
+const AT_ONCE: usize = 8;
+/// Looking through a service costs Consul time that grows with its instances, of which each may be
+/// one of us: so the longer it took, the more seldom it is done.
+const PAUSE: u32 = 5000;
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Another incarnation's record of an endpoint.
+pub(crate) struct Rival {
+    pub(crate) stamp: Option<Stamp>,
+    /// Its process keeps it: it is not critical, or an operator has put it into maintenance.
+    pub(crate) alive: bool,
+}
+
+/// What is remembered of the catalogue, for one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// When each service is looked through again.
+    again: Mutex<HashMap<String, Instant>>,
+    /// What the agent's node is called, once it is known.
+    node: Mutex<Option<String>>,
+}
+
+/// Other incarnations' records of the record's endpoint.
+pub(crate) async fn rivals(link: &Consul, record: &Record) -> Result<Vec<Rival>> {
+    let filter = filter("Service.", [record].into_iter());
+    let health =
+        link.client.health(record.service.name(), Some(&filter)).await.map_err(|fault| link.failed(fault))?;
+    Ok(rivals_among(&health.instances, record).collect())
+}
+
+/// What the catalogue has lost of what the agent still has, or what another agent has taken over.
+pub(crate) async fn losses(
+    link: &Consul,
+    held: &[Held<Receipt>],
+    filter: &str,
+) -> Result<HashMap<usize, Loss>> {
+    let mut losses = of_node(link, held, filter).await?;
+    let mut services = BTreeMap::<&str, Vec<usize>>::new();
+    for (position, held) in held.iter().enumerate() {
+        services.entry(held.record.service.name()).or_default().push(position);
+    }
+    let mut looking = Vec::new();
+    for service in link.catalogue.due(services.keys().copied()) {
+        looking.push(look_through(link, service, &services[service], held));
+    }
+    losses.extend(stream::iter(looking).buffer_unordered(AT_ONCE).try_concat().await?);
+    Ok(losses)
+}
+
+/// What has become of our records in the catalogue's copy of the agent's: one request for all.
+async fn of_node(link: &Consul, held: &[Held<Receipt>], filter: &str) -> Result<HashMap<usize, Loss>> {
+    let Some(node) = link.catalogue.node() else { return Ok(HashMap::new()) };
+    let services = link.client.node_services(&node, filter).await.map_err(|fault| link.failed(fault))?;
+    let losses: HashMap<_, _> = held
+        .iter()
+        .enumerate()
+        .filter_map(|(position, held)| {
+            let here = services.get(&held.receipt.registration.id);
+            Some((position, unlike_written(held, here)?))
+        })
+        .collect();
+    if !losses.is_empty() {
+        // Perhaps the node is called otherwise now.
+        link.catalogue.set_node(None);
+    }
+    without_unreadable(link, held, losses).await
+}
+
+/// What we may not see is not gone.
+async fn without_unreadable(
+    link: &Consul,
+    held: &[Held<Receipt>],
+    mut losses: HashMap<usize, Loss>,
+) -> Result<HashMap<usize, Loss>> {
+    let gone =
+        losses.iter().find(|(_, loss)| **loss == Loss::Gone).and_then(|(position, _)| held.get(*position));
+    if let Some(held) = gone {
+        let may =
+            link.client.may_read(held.record.service.name()).await.map_err(|fault| link.failed(fault))?;
+        if may == Some(false) {
+            losses.retain(|_, loss| *loss != Loss::Gone);
+        }
+    }
+    Ok(losses)
+}
+
+/// Looks for other incarnations' records among all instances of a service.
+async fn look_through(
+    link: &Consul,
+    service: &str,
+    positions: &[usize],
+    held: &[Held<Receipt>],
+) -> Result<Vec<(usize, Loss)>> {
+    let ours = || positions.iter().filter_map(|position| Some((*position, held.get(*position)?)));
+    let filter = if positions.len() <= FEW {
+        filter("Service.", ours().map(|(_, held)| &*held.record))
+    } else {
+        "\"discox\" in Service.Meta".to_owned()
+    };
+    let began = Instant::now();
+    let health = link.client.health(service, Some(&filter)).await.map_err(|fault| link.failed(fault))?;
+    let took = began.elapsed();
+
+    let mut by_endpoint = HashMap::<_, Vec<&Instance>>::new();
+    for instance in &health.instances {
+        let endpoint = (instance.service.address.as_str(), instance.service.port);
+        by_endpoint.entry(endpoint).or_default().push(instance);
+    }
+    let mut losses = HashMap::new();
+    let mut node = None;
+    for (position, held) in ours() {
+        let endpoint = (held.record.endpoint.host(), i64::from(held.record.endpoint.port()));
+        let there = by_endpoint.get(&endpoint).map(Vec::as_slice).unwrap_or_default();
+        let newer = |rival: Rival| rival.alive && rival.stamp.as_ref() > Some(&held.receipt.stamp);
+        let own = there.iter().find(|instance| instance.service.id == held.receipt.registration.id);
+        if rivals_among(there.iter().copied(), &held.record).any(newer) {
+            losses.insert(position, Loss::Superseded);
+        } else if own.is_none() {
+            losses.extend(unlike_written(held, None).map(|loss| (position, loss)));
+        }
+        node = node.or(own.map(|own| own.node.name.as_str()));
+    }
+    link.catalogue.looked_through(service, took, node);
+    Ok(without_unreadable(link, held, losses).await?.into_iter().collect())
+}
+
+/// Whether a record that the agent has is otherwise in the catalogue, or not at all.
+fn unlike_written(held: &Held<Receipt>, there: Option<&Service>) -> Option<Loss> {
+    match there {
+        _ if held.receipt.at.elapsed() < SETTLING => None,
+        None => Some(Loss::Gone),
+        Some(service) => (!is_as_written(service, &held.receipt.registration)).then_some(Loss::Altered),
+    }
+}
+
+fn rivals_among<'a>(
+    instances: impl IntoIterator<Item = &'a Instance>,
+    record: &Record,
+) -> impl Iterator<Item = Rival> {
+    let rivals = instances.into_iter().filter(|instance| layout::is_rival(&instance.service, record));
+    rivals.map(|instance| Rival {
+        stamp: Stamp::of(&instance.service),
+        alive: Status::of(&instance.checks) != Status::Critical,
+    })
+}
+
+/// A filter expression for the endpoints of some records. `at` is where the service's fields are.
+pub(crate) fn filter<'a>(at: &str, records: impl Iterator<Item = &'a Record>) -> String {
+    let mut filter = String::new();
+    for record in records {
+        let (host, port) = (record.endpoint.host(), record.endpoint.port());
+        let or = if filter.is_empty() { "" } else { " or " };
+        // A host consists of letters, digits and `.-_:`.
+        let _ = write!(filter, "{or}({at}Address == \"{host}\" and {at}Port == {port})");
+    }
+    filter
+}
+
+impl Memory {
+    fn node(&self) -> Option<String> {
+        lock(&self.node).clone()
+    }
+
+    fn set_node(&self, node: Option<&str>) {
+        *lock(&self.node) = node.filter(|node| !node.is_empty()).map(str::to_owned);
+    }
+
+    /// The services whose turn it is, those that have waited longest first.
+    fn due<'a>(&self, services: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        let mut again = lock(&self.again);
+        let now = Instant::now();
+        // What has not been looked through for long is no longer registered.
+        again.retain(|_, at| now.saturating_duration_since(*at) < 100 * LONGEST_PAUSE);
+        let services = services.map(|service| (again.get(service).copied(), service));
+        let mut due: Vec<_> = services.filter(|(at, _)| at.is_none_or(|at| at <= now)).collect();
+        due.sort_by_key(|(at, _)| *at);
+        due.into_iter().take(SERVICES).map(|(_, service)| service).collect()
+    }
+
+    /// The service has been looked through, which took this long. Until one of our records is seen
+    /// there, of which we learn the node, it is done again soon.
+    fn looked_through(&self, service: &str, took: Duration, node: Option<&str>) {
+        let pause = (took * PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        let pause = if node.is_none() { SETTLING } else { pause };
+        if node.is_some() {
+            self.set_node(node);
+        }
+        lock(&self.again).insert(service.to_owned(), Instant::now() + pause);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,140 @@
+//! Keeping a connection: is the agent alive, was it restarted, and is anything left on others?
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use discox_core::{Error, backend::Pulse};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::debug;
+
+use crate::{client::Fault, ledger::Agent, link::Consul};
+
+/// Between two probes, however often the connection is suspected.
+const BETWEEN_PROBES: Duration = Duration::from_millis(100);
+/// Between two probes while there is no leader.
+const WITHOUT_LEADER: Duration = Duration::from_millis(500);
+/// Between two held requests, when the agent did not hold the first.
+const BETWEEN_HOLDS: Duration = Duration::from_secs(1);
+/// Records left behind that are removed in one round.
+const REMOVALS: usize = 256;
+
+/// Resolves when the connection is lost.
+pub(crate) async fn keep(link: &Consul, pulse: &Pulse) -> Error {
+    tokio::select! {
+        error = probe(link, pulse) => error,
+        never = hold(link, pulse) => match never {},
+        never = tidy(link, pulse) => match never {},
+    }
+}
+
+/// Asks for the leader every third of `detection`, and gives it half of `detection` to answer: an
+/// agent that hangs right after an answer is noticed in time.
+async fn probe(link: &Consul, pulse: &Pulse) -> Error {
+    let detection = link.connector.settings.detection;
+    let mut leaderless: Option<Instant> = None;
+    loop {
+        let pause = if leaderless.is_some() { WITHOUT_LEADER } else { jittered(detection / 3) };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = pulse.suspected() => {}
+        }
+        match timeout(detection / 2, link.client.leader()).await {
+            Ok(Ok(leader)) if leader.is_empty() => {
+                // An election passes; another agent would be no better off.
+                let since = *leaderless.get_or_insert_with(Instant::now);
+                if since.elapsed() >= detection / 3 {
+                    return link.leaderless();
+                }
+            }
+            // Too many connections: it is alive.
+            Ok(Ok(_) | Err(Fault::Status(429, _))) => {
+                leaderless = None;
+                pulse.beat();
+            }
+            Ok(Err(fault)) => return link.failed(fault),
+            Err(_) => return link.failed(Fault::TimedOut(detection / 2)),
+        }
+        sleep(BETWEEN_PROBES).await;
+    }
+}
+
+/// Keeps a request for one of our records at the agent, which answers at once when the record is
+/// gone, and breaks when the agent is.
+async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
+    let ledger = &link.connector.ledger;
+    let mut known: Option<(Arc<str>, String)> = None;
+    let mut broken = false;
+    loop {
+        let began = Instant::now();
+        let id = match &known {
+            Some((id, _)) if ledger.wants(link.agent, id) => id.clone(),
+            _ => ledger.any_wanted(link.agent).await,
+        };
+        let hash = known.take().filter(|(of, _)| *of == id).map(|(_, hash)| hash);
+        match link.client.service_hash(&id, hash.as_deref(), link.connector.hold()).await {
+            Ok(Some(now)) => {
+                if std::mem::take(&mut broken) {
+                    // It may have been away long enough to lose other records.
+                    pulse.verify();
+                }
+                let first = hash.is_none();
+                known = Some((id, now));
+                if first {
+                    continue;
+                }
+            }
+            Ok(None) => {
+                if ledger.wants(link.agent, &id) {
+                    debug!(backend = "consul", %id, "a record is gone from its agent");
+                    pulse.verify();
+                }
+                broken = false;
+            }
+            Err(fault) => {
+                debug!(backend = "consul", error = %link.failed(fault), "a held request failed");
+                broken = true;
+                pulse.suspect();
+            }
+        }
+        sleep_until(began + BETWEEN_HOLDS).await;
+    }
+}
+
+/// Removes what is left on this agent and on others, as soon as they answer.
+async fn tidy(link: &Consul, pulse: &Pulse) -> Infallible {
+    loop {
+        sleep(jittered(link.connector.settings.detection / 3)).await;
+        let mut silent: Option<Agent> = None;
+        for (agent, id) in link.connector.ledger.left().into_iter().take(REMOVALS) {
+            if silent != Some(agent) && !remove(link, pulse, agent, &id).await {
+                silent = Some(agent);
+            }
+        }
+    }
+}
+
+/// Whether the agent has removed the record.
+async fn remove(link: &Consul, pulse: &Pulse, agent: Agent, id: &str) -> bool {
+    let connector = &link.connector;
+    let removed = if agent == link.agent {
+        link.client.deregister(id).await.is_ok()
+    } else {
+        let client = connector.agent(agent).and_then(|address| connector.client(address).ok());
+        match client {
+            Some(client) => client.deregister(id).await.is_ok(),
+            None => false,
+        }
+    };
+    if removed {
+        debug!(backend = "consul", agent, id, "a record left behind is removed");
+        connector.ledger.removed(agent, id);
+        if connector.ledger.wants(agent, id) {
+            // It was registered again meanwhile.
+            pulse.verify();
+        }
+    }
+    removed
+}
+
+fn jittered(nominal: Duration) -> Duration {
+    nominal.mul_f64(1.0 - 0.3 * fastrand::f64())
+}

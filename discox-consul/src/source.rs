@@ -1,0 +1,183 @@
+//! Discovery of one service, by blocking queries.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use discox_core::{
+    Error, ErrorKind, Result,
+    backend::{Change, Skips, Snapshot, Source, Watch},
+    key::Service,
+};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    client::{Health, Hold},
+    fold::fold,
+    link::Consul,
+    turns::Watching,
+};
+
+/// Between the beginnings of two queries when changes come thick and fast: they are told together.
+const FLOOR: Duration = Duration::from_millis(100);
+/// And this much more for each instance of a long list, which costs time to send and to read.
+const FLOOR_PER_INSTANCE: Duration = Duration::from_micros(50);
+/// The least time between two queries when nothing has changed.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Discovery of one service: see [`discox_core::backend::Source`].
+#[derive(Clone, Debug)]
+pub struct ConsulSource {
+    link: Arc<Consul>,
+    service: Service,
+    include_warning: bool,
+    skips: Arc<Mutex<Skips>>,
+}
+
+impl ConsulSource {
+    pub(crate) fn new(link: Arc<Consul>, service: Service, include_warning: bool) -> Self {
+        let skips = link.connector.skips(&service);
+        Self { link, service, include_warning, skips }
+    }
+
+    fn read(&self, health: Health) -> Snapshot {
+        fold(health.instances, &self.service, self.include_warning, &self.skips)
+    }
+
+    /// An empty list is no list when we may not read it.
+    async fn permitted(&self, health: Health) -> Result<Health> {
+        if health.instances.is_empty() {
+            let failed = |fault| self.link.failed(fault);
+            let denied = health.filtered_by_acl
+                || self.link.client.may_read(self.service.name()).await.map_err(failed)? == Some(false);
+            if denied {
+                let message = "the list is empty because reading the service or its nodes is not permitted";
+                return Err(self.link.here(Error::new(ErrorKind::Denied, message)));
+            }
+        }
+        Ok(health)
+    }
+
+    /// The next answer that is not that of `index`, if there is one before the query's wait ends.
+    async fn ask(self, index: u64, not_before: Instant) -> Result<Answer> {
+        sleep_until(not_before).await;
+        let client = &self.link.client;
+        let failed = |fault| self.link.failed(fault);
+        if index == 0 {
+            let began = Instant::now();
+            let health = client.health(self.service.name(), None).await.map_err(failed)?;
+            return Ok(Answer { health: self.permitted(health).await?, began });
+        }
+        let wait = self.link.turns.wait();
+        let turn = self.link.turns.take(wait).await?;
+        let began = Instant::now();
+        let hold = Hold { wait, ..self.link.connector.hold() };
+        let health = client.health_after(self.service.name(), index, hold).await;
+        turn.over();
+        let health = health.map_err(failed)?;
+        let health = if health.index == index { health } else { self.permitted(health).await? };
+        Ok(Answer { health, began })
+    }
+}
+
+impl Source for ConsulSource {
+    type Watch = ConsulWatch;
+
+    async fn open(&self) -> Result<(Snapshot, ConsulWatch)> {
+        let Answer { health, began } = self.clone().ask(0, Instant::now()).await?;
+        let watch = ConsulWatch {
+            index: health.index,
+            // The first change is told at once.
+            not_before: began,
+            asked: None,
+            _watching: self.link.turns.watching(),
+            source: self.clone(),
+        };
+        Ok((self.read(health), watch))
+    }
+}
+
+/// What follows a list: see [`discox_core::backend::Watch`].
+pub struct ConsulWatch {
+    source: ConsulSource,
+    /// Where the last answer was; 0 begins anew.
+    index: u64,
+    not_before: Instant,
+    /// The query that is under way. It is kept when `next` is cancelled: the agent would go on with an
+    /// abandoned one to its end.
+    asked: Option<Asked>,
+    _watching: Watching,
+}
+
+/// A query under way.
+type Asked = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
+
+/// An answer, and when it was asked for.
+struct Answer {
+    health: Health,
+    began: Instant,
+}
+
+impl Watch for ConsulWatch {
+    async fn next(&mut self) -> Result<Vec<Change>> {
+        loop {
+            let (source, index, not_before) = (&self.source, self.index, self.not_before);
+            let asked = self.asked.get_or_insert_with(|| Box::pin(source.clone().ask(index, not_before)));
+            let answer = asked.await;
+            self.asked = None;
+            let Answer { health, began } = answer?;
+            let (next, news) = follow(index, health.index);
+            let floor =
+                FLOOR + FLOOR_PER_INSTANCE * u32::try_from(health.instances.len()).unwrap_or(u32::MAX);
+            self.index = next;
+            self.not_before = began + jittered(if news == News::Ahead { floor } else { QUIET.max(floor) });
+            if news != News::None {
+                return Ok(vec![Change::Reset(self.source.read(health))]);
+            }
+        }
+    }
+}
+
+/// What an answer's index says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum News {
+    /// Nothing has changed.
+    None,
+    /// The list has changed.
+    Ahead,
+    /// The index does not go on from the last one: the list is what it is now.
+    Anew,
+}
+
+/// Where to go on from, by Consul's rules: an index that went back, or is none, begins anew.
+fn follow(last: u64, now: u64) -> (u64, News) {
+    match now {
+        0 => (0, News::Anew),
+        _ if last == 0 => (now, News::Anew),
+        _ if now < last => (0, News::Anew),
+        _ if now == last => (now, News::None),
+        _ => (now, News::Ahead),
+    }
+}
+
+/// 80 % to 120 % of a time.
+fn jittered(nominal: Duration) -> Duration {
+    nominal.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_goes_back_begins_anew() {
+        assert_eq!(follow(5, 5), (5, News::None));
+        assert_eq!(follow(5, 9), (9, News::Ahead));
+        assert_eq!(follow(141, 12), (0, News::Anew));
+        assert_eq!(follow(0, 12), (12, News::Anew));
+        assert_eq!(follow(5, 0), (0, News::Anew));
+    }
+}

@@ -1,0 +1,172 @@
+//! The link against an agent that a real one cannot be told to be.
+
+mod common;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use common::{
+    agent::{Agent, Answer, Request},
+    *,
+};
+use discox_consul::{Consul, Error, ErrorKind};
+use discox_core::backend::{Link, Source, Watch};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
+
+/// One instance, and Consul's index.
+fn instance(port: u16, index: u64) -> Answer {
+    let instance = json!([{"Node": {"Address": "10.0.0.9"}, "Service": {
+        "ID": "x", "Service": "demo", "Address": "10.0.0.1", "Port": port, "Meta": {}}, "Checks": []}]);
+    Answer::new(200, instance.to_string()).with("X-Consul-Index", index)
+}
+
+fn is_blocking(request: &Request) -> bool {
+    request.query.contains_key("index")
+}
+
+async fn refused(answer: Answer) -> Result<Error> {
+    let agent = Agent::start(move |_| answer.clone()).await?;
+    let link = link(&agent.address).await?;
+    source(&link, "demo")?.open().await.err().context("it was taken for a list")
+}
+
+#[tokio::test]
+async fn a_cancelled_next_goes_on_with_the_same_query() -> Result<()> {
+    let agent = Agent::start(|request| {
+        if is_blocking(request) { instance(2, 6).after(Duration::from_millis(500)) } else { instance(1, 5) }
+    })
+    .await?;
+    let link = link(&agent.address).await?;
+    let (_, mut watch) = open(&link).await?;
+    let mut cancelled = 0;
+    let changes = loop {
+        match timeout(Duration::from_millis(20), watch.next()).await {
+            Ok(changes) => break changes?,
+            Err(_) => cancelled += 1,
+        }
+    };
+    assert!(cancelled > 5 && changes.len() == 1, "{cancelled} {changes:?}");
+    let asked = agent.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(asked[1].query.get("index").map(String::as_str), Some("5"));
+    assert_eq!(asked[1].query.get("wait").map(String::as_str), Some("10000ms"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_index_that_went_back_begins_anew() -> Result<()> {
+    let agent = Agent::start(|request| match request.query.get("index").map(String::as_str) {
+        None => instance(1, 12),
+        Some("12") => instance(3, 13),
+        Some("13") => instance(4, 7),
+        Some(other) => Answer::new(400, other),
+    })
+    .await?;
+    let link = link(&agent.address).await?;
+    let (_, mut watch) = open(&link).await?;
+    assert_eq!(next(&mut watch).await?, list(&[("10.0.0.1:3", "{}")]));
+    assert_eq!(next(&mut watch).await?, list(&[("10.0.0.1:4", "{}")]), "the list is what it is now");
+    assert_eq!(next(&mut watch).await?, list(&[("10.0.0.1:1", "{}")]));
+    let indexes: Vec<_> = agent.asked().iter().map(|request| request.query.get("index").cloned()).collect();
+    assert_eq!(indexes, [None, Some("12".into()), Some("13".into()), None]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn constant_changes_are_told_together_but_the_first_at_once() -> Result<()> {
+    let index = AtomicU64::new(0);
+    let agent = Agent::start(move |_| instance(1, index.fetch_add(1, Ordering::Relaxed) + 1)).await?;
+    let link = link(&agent.address).await?;
+    let (_, mut watch) = open(&link).await?;
+    let began = Instant::now();
+    next(&mut watch).await?;
+    assert!(began.elapsed() < Duration::from_millis(70), "the first took {:?}", began.elapsed());
+    for _ in 0..10 {
+        next(&mut watch).await?;
+    }
+    assert!(began.elapsed() >= 10 * Duration::from_millis(80), "{:?}", began.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_that_holds_nothing_is_not_polled_without_pause() -> Result<()> {
+    // It answers at once, always the same: a proxy that knows nothing of blocking, say.
+    let agent = Agent::start(|_| instance(1, 5)).await?;
+    let link = link(&agent.address).await?;
+    let (_, mut watch) = open(&link).await?;
+    assert!(timeout(Duration::from_millis(2500), watch.next()).await.is_err());
+    let asked = agent.asked().len();
+    assert!((3..=5).contains(&asked), "{asked}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_list_is_told_by_its_kind() -> Result<()> {
+    let index = |status, body: &str| Answer::new(status, body).with("X-Consul-Index", 1);
+    for (answer, kind) in [
+        (index(200, "<html>"), ErrorKind::Protocol),
+        (index(200, "{}"), ErrorKind::Protocol),
+        (index(302, "").with("Location", "http://127.0.0.1:1/"), ErrorKind::Protocol),
+        (index(400, "Bad request"), ErrorKind::Protocol),
+        (index(403, "ACL not found"), ErrorKind::Denied),
+        (index(429, "Your IP is issuing too many concurrent connections"), ErrorKind::Unavailable),
+        (index(500, "No cluster leader"), ErrorKind::Unavailable),
+        (index(500, "rpc error making call: Permission denied"), ErrorKind::Denied),
+        (index(200, "[]").with("X-Consul-Results-Filtered-By-ACLs", "true"), ErrorKind::Denied),
+    ] {
+        let error = refused(answer.clone()).await.with_context(|| format!("{answer:?}"))?;
+        assert_eq!(error.kind(), kind, "{answer:?}: {error}");
+    }
+    let long = refused(Answer::new(500, "very\nlong ".repeat(100_000))).await?.to_string();
+    assert!(long.len() < 1000 && !long.contains('\n'), "{} bytes", long.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_list_is_believed_when_we_may_read_it() -> Result<()> {
+    for (status, ruling, denied) in [
+        (200, json!([{"Allow": true}, {"Allow": true}]), false),
+        (200, json!([{"Allow": false}, {"Allow": true}]), true),
+        (200, json!([{"Allow": true}, {"Allow": false}]), true),
+        (401, json!("ACL support disabled"), false),
+        (404, json!("an old server"), false),
+        (403, json!("ACL not found"), true),
+    ] {
+        let agent = Agent::start(move |request| {
+            if request.path.ends_with("authorize") {
+                Answer::new(status, ruling.to_string())
+            } else {
+                Answer::new(200, "[]").with("X-Consul-Index", 1)
+            }
+        })
+        .await?;
+        let link = link(&agent.address).await?;
+        let opened = source(&link, "demo")?.open().await;
+        assert_eq!(opened.is_err(), denied, "{status}");
+        if let Err(error) = opened {
+            assert_eq!(error.kind(), ErrorKind::Denied);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_silent_agent_delays_another_one_by_no_more_than_a_moment() -> Result<()> {
+    // It accepts and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let agent = Agent::start(|_| instance(1, 1)).await?;
+    let connector = connector(&[silent.local_addr()?.to_string(), agent.address.clone()])?;
+    for _ in 0..4 {
+        let began = Instant::now();
+        Consul::connect(&connector).await?;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    Ok(())
+}

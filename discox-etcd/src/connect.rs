@@ -1,0 +1,202 @@
+//! Configuration into a connection to one member.
+
+use std::{
+    sync::{Arc, Once, OnceLock, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use discox_core::{BackendType, ConnectionConfig, Error, Result, backend::Members};
+use etcd_client::{Channel, Client, ConnectOptions};
+use tonic::transport::{Endpoint, Uri};
+
+use crate::{Etcd, error, leases::Leases};
+
+/// etcd closes connections that ping more often than every 5 s (`--grpc-keepalive-min-time`).
+const PING_EVERY: Duration = Duration::from_secs(6);
+const PONG_WITHIN: Duration = Duration::from_secs(4);
+
+/// What one stream may send ahead of its reader: enough for a list to fill a fast network, little
+/// enough for a thousand watches whose readers are slow.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// What all streams together may send ahead. A thousand stalled ones must not hold up the next.
+const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
+
+/// The longest answer that is taken. Lists come in pages and watches in fragments, so that it is
+/// reached by huge values only; then the pages get smaller.
+pub(crate) const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Where etcd is, and what outlives one connection to it.
+#[derive(Debug)]
+pub struct Connector {
+    members: Members<Member>,
+    pub(crate) settings: ConnectionConfig,
+    pub(crate) leases: Leases,
+    /// What to ask for when asking whether anybody is there: a key that we may read.
+    pub(crate) probe_key: OnceLock<String>,
+    /// How many records heart beats have read in turn.
+    pub(crate) sampled: AtomicUsize,
+    /// Health checks were said to be ignored.
+    pub(crate) told: Once,
+}
+
+/// One member of the cluster.
+#[derive(Debug)]
+struct Member {
+    address: String,
+    endpoint: Endpoint,
+}
+
+impl Connector {
+    /// Parses the addresses of one or several members: `http://host:port` or `host:port`. No I/O;
+    /// host names are resolved at each connection.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](discox_core::ErrorKind::Config), naming the address and what is wrong
+    /// with it.
+    pub fn parse(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
+        settings.check()?;
+        if backend_endpoints.is_empty() {
+            return Err(
+                Error::config(FIELD, "", "must not be empty, use http://host:port").on(BackendType::Etcd)
+            );
+        }
+        let members =
+            backend_endpoints.iter().map(|text| Member::parse(text, settings)).collect::<Result<_>>()?;
+        Ok(Self {
+            members: Members::new(members),
+            settings: settings.clone(),
+            leases: Leases::default(),
+            probe_key: OnceLock::new(),
+            sampled: AtomicUsize::new(0),
+            told: Once::new(),
+        })
+    }
+
+    /// The members' addresses.
+    pub(crate) fn place(&self) -> String {
+        let addresses: Vec<&str> = self.members.all().iter().map(|member| member.address.as_str()).collect();
+        addresses.join(",")
+    }
+
+    /// Connects to the first member that answers a request which needs the quorum: one that hangs,
+    /// or is cut off from the others, is passed over.
+    pub(crate) async fn connect(self: &Arc<Self>) -> Result<Etcd> {
+        self.members.first(self.settings.connect_timeout, |member| member.connect(self)).await
+    }
+}
+
+const FIELD: &str = "backend_endpoints";
+
+impl Member {
+    fn parse(text: &str, settings: &ConnectionConfig) -> Result<Self> {
+        let reject = |reason| Err(Error::config(FIELD, without_userinfo(text), reason).on(BackendType::Etcd));
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        match scheme {
+            "http" => {}
+            "https" => return reject("TLS is not available yet, use http://host:port"),
+            _ => return reject("unknown scheme, use http://host:port"),
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('@') {
+            return reject("user and password do not belong in an address, use host:port");
+        }
+        if authority.contains(['/', '?', '#']) {
+            return reject("an address has no path, use http://host:port");
+        }
+        let address = format!("http://{authority}");
+        let Ok(uri) = address.parse::<Uri>() else {
+            return reject("use http://host:port or host:port");
+        };
+        if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none_or(|port| port == 0) {
+            return reject("a host and a port of 1..=65535 are needed, use http://host:port");
+        }
+        Ok(Self { address, endpoint: endpoint(uri, settings) })
+    }
+
+    async fn connect(&self, connector: &Arc<Connector>) -> Result<Etcd> {
+        let here = |error: Error| error.on(BackendType::Etcd).at(&self.address);
+        let channel = self.endpoint.connect().await.map_err(|error| here(error::transport(error)))?;
+        // User, password and TLS (of the endpoint) will be set here.
+        let options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
+        let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await;
+        let client = client.map_err(|error| here(error::translate(error)))?;
+        let link = Etcd::new(connector.clone(), self.address.clone(), client);
+        link.probe().await?;
+        Ok(link)
+    }
+}
+
+fn endpoint(uri: Uri, settings: &ConnectionConfig) -> Endpoint {
+    Endpoint::from(uri)
+        .connect_timeout(settings.connect_timeout)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        // Without a stream etcd takes pings for an attack.
+        .keep_alive_while_idle(false)
+}
+
+/// The address for an error message: whatever stands before an `@` may be a secret.
+fn without_userinfo(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, host)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use discox_core::ErrorKind;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Connector> {
+        Connector::parse(&[text.to_owned()], &ConnectionConfig::default())
+    }
+
+    #[test]
+    fn addresses_of_all_forms_are_read() {
+        for (text, place) in [
+            ("http://127.0.0.1:2379", "http://127.0.0.1:2379"),
+            ("127.0.0.1:2379", "http://127.0.0.1:2379"),
+            ("http://etcd-1.example.org:2379/", "http://etcd-1.example.org:2379"),
+            ("[::1]:2379", "http://[::1]:2379"),
+            ("localhost:2379", "http://localhost:2379"),
+        ] {
+            assert_eq!(parse(text).unwrap().place(), place);
+        }
+    }
+
+    #[test]
+    fn bad_addresses_are_rejected_by_field() {
+        for text in [
+            "",
+            "http://",
+            "etcd",
+            "etcd:",
+            ":2379",
+            "etcd:0",
+            "etcd:65536",
+            "etcd:x",
+            "ftp://etcd:2379",
+            "http://etcd:2379/path",
+            "http://etcd:2379?a=b",
+            "http://etcd:2379#a",
+            "a b:2379",
+            "https://etcd:2379",
+            "http://a:1,http://b:2",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(FIELD)), "{text:?}");
+        }
+        let none = Connector::parse(&[], &ConnectionConfig::default()).unwrap_err();
+        assert_eq!(none.field(), Some(FIELD));
+    }
+
+    #[test]
+    fn credentials_in_an_address_are_rejected_and_not_shown() {
+        let error = parse("http://root:secret@etcd:2379").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        assert!(error.to_string().contains("etcd:2379"));
+    }
+}

@@ -1,0 +1,160 @@
+//! What etcd and its client say went wrong, as our kinds.
+
+use std::error::Error as StdError;
+
+use discox_core::{Error, ErrorKind};
+use etcd_client::Error as ClientError;
+use tonic::{Code, Status};
+
+/// The one translation of errors.
+pub(crate) fn translate(error: ClientError) -> Error {
+    let (kind, message) = match &error {
+        ClientError::GRpcStatus(status) => (kind_of(status), said(status)),
+        ClientError::TransportError(error) => (ErrorKind::Unavailable, root(error)),
+        ClientError::IoError(error) => (ErrorKind::Unavailable, error.to_string()),
+        ClientError::WatchError(text) | ClientError::LeaseKeepAliveError(text) => {
+            (ErrorKind::Unavailable, text.clone())
+        }
+        other => (ErrorKind::Protocol, other.to_string()),
+    };
+    Error::new(kind, message).caused_by(error)
+}
+
+/// Why a connection could not be made.
+pub(crate) fn transport(error: tonic::transport::Error) -> Error {
+    translate(ClientError::TransportError(error))
+}
+
+/// Why the server has ended a watch.
+pub(crate) fn cancelled(reason: &str, compact_revision: i64) -> Error {
+    if compact_revision > 0 {
+        let message =
+            format!("the watch is behind revision {compact_revision}, before which all is compacted");
+        return Error::new(ErrorKind::Stale, message);
+    }
+    let kind = if is_denial(reason) { ErrorKind::Denied } else { ErrorKind::Unavailable };
+    let reason = if reason.is_empty() { "no reason given" } else { plain(reason) };
+    Error::new(kind, format!("the server has cancelled the watch: {reason}"))
+}
+
+/// Whether the lease that the request named has expired or was revoked.
+pub(crate) fn is_lease_gone(error: &ClientError) -> bool {
+    match error {
+        ClientError::GRpcStatus(status) => {
+            status.code() == Code::NotFound && status.message().contains("lease not found")
+        }
+        ClientError::LeaseKeepAliveError(text) => text.contains("lease not found"),
+        _ => false,
+    }
+}
+
+/// Whether the answer was longer than what we take.
+pub(crate) fn is_too_large(error: &ClientError) -> bool {
+    // tonic's decoder says so; etcd itself uses the code for revisions only.
+    matches!(error, ClientError::GRpcStatus(status)
+        if status.code() == Code::OutOfRange && status.message().contains("message length too large"))
+}
+
+/// Whether the server has answered that we may not do this: a sign of life.
+pub(crate) fn is_no_permission(error: &ClientError) -> bool {
+    matches!(error, ClientError::GRpcStatus(status) if status.code() == Code::PermissionDenied)
+}
+
+/// Whether a watch was refused because the token has expired, which a new one mends.
+pub(crate) fn is_expired_token(reason: &str) -> bool {
+    reason.contains("invalid auth token")
+}
+
+fn kind_of(status: &Status) -> ErrorKind {
+    match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => ErrorKind::Denied,
+        Code::InvalidArgument | Code::FailedPrecondition if is_denial(status.message()) => ErrorKind::Denied,
+        Code::DeadlineExceeded => ErrorKind::TimedOut,
+        Code::OutOfRange if status.message().contains("revision") => ErrorKind::Stale,
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => ErrorKind::Protocol,
+        // Broken connections come as Unknown, Internal or Cancelled; an etcd that cannot serve now
+        // says Unavailable, ResourceExhausted, or NotFound of a lease.
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// etcd has no code of its own for some denials (etcd, `api/v3rpc/rpctypes/error.go`).
+fn is_denial(message: &str) -> bool {
+    const DENIALS: [&str; 5] = [
+        "authentication failed",
+        "authentication is not enabled",
+        "invalid auth token",
+        "permission denied",
+        "user name is empty",
+    ];
+    DENIALS.iter().any(|denial| message.contains(denial))
+}
+
+/// What the server has said, or what broke the connection.
+fn said(status: &Status) -> String {
+    match status.source() {
+        Some(source) => root(source),
+        None => plain(status.message()).to_owned(),
+    }
+}
+
+fn plain(message: &str) -> &str {
+    message.strip_prefix("etcdserver: ").unwrap_or(message)
+}
+
+/// The innermost cause: the outer ones only say "transport error".
+fn root(error: &dyn StdError) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(code: Code, message: &str) -> ErrorKind {
+        translate(ClientError::GRpcStatus(Status::new(code, message))).kind()
+    }
+
+    #[test]
+    fn what_etcd_says_has_the_kind_that_decides_policy() {
+        for (code, message, expected) in [
+            (Code::PermissionDenied, "etcdserver: permission denied", ErrorKind::Denied),
+            (Code::Unauthenticated, "etcdserver: invalid auth token", ErrorKind::Denied),
+            (Code::InvalidArgument, "etcdserver: user name is empty", ErrorKind::Denied),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                ErrorKind::Denied,
+            ),
+            (Code::InvalidArgument, "etcdserver: request is too large", ErrorKind::Protocol),
+            (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", ErrorKind::Stale),
+            (Code::Unavailable, "etcdserver: no leader", ErrorKind::Unavailable),
+            (Code::Unavailable, "etcdserver: request timed out", ErrorKind::Unavailable),
+            (Code::DeadlineExceeded, "context deadline exceeded", ErrorKind::TimedOut),
+            (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", ErrorKind::Unavailable),
+            (Code::NotFound, "etcdserver: requested lease not found", ErrorKind::Unavailable),
+            (Code::Unknown, "transport error", ErrorKind::Unavailable),
+        ] {
+            assert_eq!(kind(code, message), expected, "{code:?} {message}");
+        }
+    }
+
+    #[test]
+    fn cancelled_watches_are_stale_denied_or_over() {
+        assert_eq!(cancelled("mvcc: required revision has been compacted", 7).kind(), ErrorKind::Stale);
+        assert_eq!(cancelled("etcdserver: permission denied", 0).kind(), ErrorKind::Denied);
+        assert_eq!(cancelled("", 0).kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_lease_that_is_gone_is_known_by_server_and_client_error() {
+        let gone = Status::new(Code::NotFound, "etcdserver: requested lease not found");
+        assert!(is_lease_gone(&ClientError::GRpcStatus(gone)));
+        assert!(is_lease_gone(&ClientError::LeaseKeepAliveError("lease not found".into())));
+        assert!(!is_lease_gone(&ClientError::GRpcStatus(Status::new(Code::NotFound, "member not found"))));
+    }
+}

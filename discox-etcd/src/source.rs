@@ -1,0 +1,216 @@
+//! Discovery: a list pinned to one revision, and the watch that follows it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use discox_core::{
+    BackendType, Error, ErrorKind, Result,
+    backend::{Change, Skips, Snapshot, Source, Watch},
+    key::{Endpoint, Service},
+};
+use etcd_client::{GetOptions, GetResponse, KeyValue, WatchOptions, WatchStream};
+
+use crate::{Etcd, error};
+
+/// Keys a page. etcd counts the whole range for every page, so that they should be few.
+const PAGE: i64 = 10_000;
+
+/// More than any service has. It bounds what a registry gone mad can make us hold.
+const MOST: usize = 1_000_000;
+
+/// Discovery of one service over one connection.
+pub struct EtcdSource {
+    link: Arc<Etcd>,
+    directory: Arc<Directory>,
+}
+
+/// The changes of one service.
+pub struct EtcdWatch {
+    link: Arc<Etcd>,
+    directory: Arc<Directory>,
+    stream: WatchStream,
+}
+
+/// Where the records of a service are.
+struct Directory {
+    /// `{prefix}/{service}/`.
+    start: String,
+    /// The first key after those that begin with `start`: `/` is followed by `0`.
+    end: String,
+    skips: Mutex<Skips>,
+}
+
+impl EtcdSource {
+    pub(crate) fn new(link: Arc<Etcd>, service: &Service) -> Self {
+        let directory = Directory {
+            start: format!("{}/", service.directory()),
+            end: format!("{}0", service.directory()),
+            skips: Mutex::new(Skips::new(BackendType::Etcd, service.clone())),
+        };
+        Self { link, directory: Arc::new(directory) }
+    }
+
+    /// Reads all records as of one revision, and returns it.
+    async fn list(&self) -> Result<(Snapshot, i64)> {
+        let mut list = Vec::new();
+        let (mut from, mut limit, mut revision) = (self.directory.start.clone().into_bytes(), PAGE, 0);
+        loop {
+            let options = GetOptions::new().with_range(self.directory.end.as_str()).with_limit(limit);
+            let mut page = match self.link.kv().get(from.clone(), Some(options.with_revision(revision))).await
+            {
+                Ok(page) => page,
+                Err(error) if error::is_too_large(&error) && limit > 1 => {
+                    limit = (limit / 4).max(1);
+                    continue;
+                }
+                Err(error) => return Err(self.link.failed(error)),
+            };
+            if revision == 0 {
+                revision = page.header().map_or(0, |header| header.revision());
+            }
+            let next = next_page(&page);
+            let records = page.take_kvs().into_iter().map(KeyValue::into_key_value);
+            list.extend(
+                records.filter_map(|(key, value)| Some((self.directory.name(&key)?, Bytes::from(value)))),
+            );
+            match next {
+                None if revision > 0 => return Ok((list, revision)),
+                Some(next) if next > from && list.len() <= MOST => from = next,
+                _ => {
+                    return Err(self
+                        .link
+                        .here(Error::new(ErrorKind::Protocol, "the list makes no sense, or is endless")));
+                }
+            }
+        }
+    }
+
+    /// Watches from the revision after this one, and returns when the server has confirmed it.
+    async fn follow(&self, revision: i64) -> Result<EtcdWatch> {
+        let options = WatchOptions::new()
+            .with_range(self.directory.end.as_str())
+            .with_start_revision(revision + 1)
+            // Otherwise a batch of many changes is one message, however long.
+            .with_fragment();
+        let opened = self.link.watch().watch(self.directory.start.as_str(), Some(options)).await;
+        let stream = opened.map_err(|error| self.link.failed(error))?;
+        let mut watch = EtcdWatch { link: self.link.clone(), directory: self.directory.clone(), stream };
+        let first = watch.response().await?;
+        // A server that is behind what it has just listed has lost its data in between; it would
+        // keep silent until it has caught up.
+        if !first.created() || first.header().is_none_or(|header| header.revision() < revision) {
+            return Err(self
+                .link
+                .here(Error::new(ErrorKind::Stale, "the server is not where it was when it listed")));
+        }
+        Ok(watch)
+    }
+}
+
+impl Source for EtcdSource {
+    type Watch = EtcdWatch;
+
+    async fn open(&self) -> Result<(Snapshot, EtcdWatch)> {
+        let (list, revision) = self.list().await?;
+        Ok((list, self.follow(revision).await?))
+    }
+}
+
+impl EtcdWatch {
+    async fn response(&mut self) -> Result<etcd_client::WatchResponse> {
+        let message = self.stream.message().await.map_err(|error| self.link.failed(error))?;
+        let Some(response) = message else {
+            return Err(self
+                .link
+                .here(Error::new(ErrorKind::Unavailable, "the server has ended the watch stream")));
+        };
+        if !response.canceled() {
+            return Ok(response);
+        }
+        if error::is_expired_token(response.cancel_reason()) {
+            self.link.renew_token().await?;
+            return Err(self.link.here(Error::new(ErrorKind::Stale, "the token of the watch has expired")));
+        }
+        Err(self.link.here(error::cancelled(response.cancel_reason(), response.compact_revision())))
+    }
+}
+
+impl Watch for EtcdWatch {
+    async fn next(&mut self) -> Result<Vec<Change>> {
+        loop {
+            let response = self.response().await?;
+            let records = response.events().iter().filter_map(|event| event.kv());
+            let changes: Vec<Change> = records.filter_map(|kv| self.directory.change(kv)).collect();
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
+    }
+}
+
+impl Directory {
+    /// What an event tells. The version of a record that is there is 1 at least; a deletion's is 0.
+    fn change(&self, kv: &KeyValue) -> Option<Change> {
+        if kv.version() == 0 {
+            self.child(kv.key()).ok().flatten().map(|endpoint| Change::Delete(endpoint.into()))
+        } else {
+            Some(Change::Put(self.name(kv.key())?, Bytes::copy_from_slice(kv.value())))
+        }
+    }
+
+    /// The endpoint that a key stands for; one that cannot be read is skipped with a warning.
+    fn name(&self, key: &[u8]) -> Option<Arc<str>> {
+        match self.child(key) {
+            Ok(endpoint) => endpoint.map(Arc::from),
+            Err(reason) => {
+                let name = String::from_utf8_lossy(key.strip_prefix(self.start.as_bytes()).unwrap_or(key));
+                self.skips.lock().unwrap_or_else(PoisonError::into_inner).skip(&name, reason);
+                None
+            }
+        }
+    }
+
+    /// The endpoint that a key stands for, none for what lies deeper, or why it cannot be read.
+    fn child<'a>(&self, key: &'a [u8]) -> Result<Option<&'a str>, &'static str> {
+        let Some(name) = key.strip_prefix(self.start.as_bytes()) else { return Ok(None) };
+        if name.contains(&b'/') {
+            return Ok(None);
+        }
+        match std::str::from_utf8(name) {
+            Ok(name) if Endpoint::is_readable(name) => Ok(Some(name)),
+            Ok(_) => Err("its name is not host:port"),
+            Err(_) => Err("its name is not UTF-8"),
+        }
+    }
+}
+
+/// The key that the next page begins with, if there is one.
+fn next_page(page: &GetResponse) -> Option<Vec<u8>> {
+    let last = page.kvs().last().filter(|_| page.more())?;
+    Some([last.key(), &[0]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory() -> Directory {
+        let service = Service::parse("/p", "demo").unwrap();
+        Directory {
+            start: "/p/demo/".into(),
+            end: "/p/demo0".into(),
+            skips: Mutex::new(Skips::new(BackendType::Etcd, service)),
+        }
+    }
+
+    #[test]
+    fn only_what_lies_directly_in_the_directory_is_an_endpoint() {
+        let directory = directory();
+        assert_eq!(directory.child(b"/p/demo/10.0.0.1:80"), Ok(Some("10.0.0.1:80")));
+        assert_eq!(directory.child(b"/p/demo/a/10.0.0.1:80"), Ok(None));
+        assert_eq!(directory.child(b"/p/demo2/10.0.0.1:80"), Ok(None));
+        assert!(directory.child(b"/p/demo/").is_err());
+        assert!(directory.child(b"/p/demo/no-port").is_err());
+        assert!(directory.child(b"/p/demo/\xff:80").is_err());
+    }
+}

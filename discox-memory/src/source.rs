@@ -1,0 +1,89 @@
+//! Discovery: a list, and the changes that follow it.
+
+use std::sync::Arc;
+
+use discox_core::{
+    BackendType, Error, ErrorKind, Result,
+    backend::{Change, Skips, Snapshot, Source, Watch},
+    key::{Endpoint, Service},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use crate::{connect::MemoryLink, store::Condition};
+
+/// Discovery of one service.
+#[derive(Debug)]
+pub(crate) struct MemorySource {
+    link: Arc<MemoryLink>,
+    service: Service,
+}
+
+/// A place in the feed of changes.
+#[derive(Debug)]
+pub(crate) struct MemoryWatch {
+    link: Arc<MemoryLink>,
+    service: Service,
+    position: u64,
+    newest: watch::Receiver<u64>,
+    condition: watch::Receiver<Condition>,
+    skips: Skips,
+}
+
+impl MemorySource {
+    pub(crate) fn new(link: Arc<MemoryLink>, service: Service) -> Self {
+        Self { link, service }
+    }
+}
+
+impl Source for MemorySource {
+    type Watch = MemoryWatch;
+
+    async fn open(&self) -> Result<(Snapshot, MemoryWatch)> {
+        let Self { link, service } = self;
+        let condition = link.store.condition();
+        let opened =
+            link.request(service, |topic| (topic.list(), topic.position(), topic.subscribe())).await?;
+        let (mut list, position, newest) = opened;
+        let mut skips = Skips::new(BackendType::Memory, service.clone());
+        list.retain(|(endpoint, _)| readable(endpoint, &mut skips));
+        let (link, service) = (link.clone(), service.clone());
+        Ok((list, MemoryWatch { link, service, position, newest, condition, skips }))
+    }
+}
+
+impl Watch for MemoryWatch {
+    async fn next(&mut self) -> Result<Vec<Change>> {
+        loop {
+            let position = self.position;
+            let since = self.link.request(&self.service, |topic| topic.since(position)).await??;
+            let (mut changes, position, expiry) = since;
+            self.position = position;
+            changes.retain(|change| match change {
+                Change::Put(endpoint, _) | Change::Delete(endpoint) => readable(endpoint, &mut self.skips),
+                _ => true,
+            });
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+            // Nothing is awaited between here and the next look, so that no change can be missed.
+            tokio::select! {
+                changed = self.newest.changed() => {
+                    changed.map_err(|_| Error::new(ErrorKind::Unavailable, "the store was wiped"))?;
+                }
+                _ = self.condition.changed() => {}
+                () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {}
+            }
+        }
+    }
+}
+
+fn readable(endpoint: &str, skips: &mut Skips) -> bool {
+    let readable = Endpoint::is_readable(endpoint);
+    if !readable {
+        skips.skip(endpoint, "its name is not host:port");
+    }
+    readable
+}

@@ -1,0 +1,109 @@
+//! Watchers whose place in the registry's history is gone.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use super::{
+    stage::{Live, Stage, Via},
+    tools,
+};
+
+/// Endpoints that change while the watchers are cut off.
+const CHANGING: usize = 50;
+
+/// etcd: the watchers' revision is compacted while they are cut off.
+pub(crate) async fn compaction_while_the_watcher_is_cut_off(stage: &mut Stage) -> Result<()> {
+    let changed = changing(stage).await?;
+    let cut = cut_off(stage).await?;
+    change(&*stage, &changed, 2).await?;
+    tools::compact(stage).await?;
+    back(stage, cut).await
+}
+
+/// Thousands of changes while the watchers are cut off.
+pub(crate) async fn five_thousand_changes_while_the_watcher_is_cut_off(stage: &mut Stage) -> Result<()> {
+    let changed = changing(stage).await?;
+    let cut = cut_off(stage).await?;
+    change(&*stage, &changed, 5_000 / CHANGING).await?;
+    back(stage, cut).await
+}
+
+/// Live endpoints that reach the registry directly, on one connection.
+async fn changing(stage: &mut Stage) -> Result<Vec<usize>> {
+    let registry = stage.connect(Via::Direct)?;
+    let before = stage.fleet.len();
+    for i in 0..CHANGING {
+        let endpoint = format!("10.0.4.{i}:8000");
+        stage.book.live(&endpoint, "change 0");
+        let register = registry.register(stage.register_config(&endpoint, "change 0", Via::Direct))?;
+        stage.fleet.push(Live { endpoint, register });
+    }
+    try_join_all(stage.fleet[before..].iter().map(|live| live.register.start())).await?;
+    stage.wait_until_right(Duration::from_secs(10)).await?;
+    Ok((before..stage.fleet.len()).collect())
+}
+
+/// Cuts off whoever is behind the proxy, and waits until the watchers have noticed.
+async fn cut_off(stage: &Stage) -> Result<Instant> {
+    let door = stage.doors.first().context("no proxy")?;
+    door.refuse().await;
+    door.reset_all();
+    let cut = Instant::now();
+    for watcher in &stage.watchers {
+        let lost = |what: &crate::conformance::What| matches!(what, crate::conformance::What::Lost(_));
+        watcher.seen.wait_for(0, "the loss", Duration::from_secs(5), lost).await?;
+    }
+    Ok(cut)
+}
+
+async fn change(stage: &Stage, changing: &[usize], times: usize) -> Result<()> {
+    let began = Instant::now();
+    for round in 1..=times {
+        let attr = format!("change {round}");
+        let updates = changing.iter().map(|i| {
+            let live = &stage.fleet[*i];
+            stage.book.live(&live.endpoint, &attr);
+            live.register.update_attr(&attr)
+        });
+        try_join_all(updates).await.with_context(|| format!("round {round}"))?;
+    }
+    stage.notes.count("changes", changing.len() * times);
+    stage.notes.count("changes_took_ms", u64::try_from(began.elapsed().as_millis())?);
+    Ok(())
+}
+
+async fn back(stage: &Stage, cut: Instant) -> Result<()> {
+    stage.doors.first().context("no proxy")?.accept().await;
+    stage.recovers(cut, Instant::now()).await
+}
+
+/// Consul: the servers' state is set back to an earlier snapshot, and the index with it.
+pub(crate) async fn index_going_backwards(stage: &mut Stage) -> Result<()> {
+    let member = stage.servers.member(0);
+    let file = format!("/tmp/discox-test-{:016x}.snapshot", fastrand::u64(..));
+    member.tool(&["snapshot", "save", &file]).await?;
+    let before = index(stage).await?;
+    for i in 0..20 {
+        let attr = format!("later {i}");
+        let live = &stage.fleet[0];
+        stage.book.live(&live.endpoint, &attr);
+        live.register.update_attr(&attr).await?;
+    }
+    stage.wait_until_right(Duration::from_secs(5)).await?;
+    let later = index(stage).await?;
+    let restored = Instant::now();
+    member.tool(&["snapshot", "restore", &file]).await?;
+    let _ = std::fs::remove_file(&file);
+    let back = index(stage).await?;
+    stage.notes.count("indexes", serde_json::json!([before, later, back]));
+    ensure!(back < later, "the index went from {later} to {back}, which is not back");
+    stage.recovers(restored, Instant::now()).await
+}
+
+async fn index(stage: &Stage) -> Result<u64> {
+    let address = stage.servers.member(0).address();
+    crate::server::ask::consul_index(address, &format!("/v1/health/service/{}", stage.service)).await
+}

@@ -1,0 +1,9 @@
+//! What discox's own tests stand on: real registries ([`server`]), a TCP proxy that misbehaves on demand
+//! ([`proxy`]), waiting without sleeping ([`wait`]), and the suite that every backend must pass ([`conformance`]).
+//!
+//! The servers come from `scripts/fetch-test-servers`; this crate is not published.
+
+pub mod conformance;
+pub mod proxy;
+pub mod server;
+pub mod wait;

@@ -1,0 +1,321 @@
+//! A TCP proxy inside the test: resets, holds, delays and refuses on demand.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::server::ports::Port;
+
+/// Bytes read at once, and chunks on their way in one direction of one connection: what bounds the memory of a
+/// connection whose bytes are delayed.
+const CHUNK: usize = 16 * 1024;
+const CHUNKS: usize = 64;
+
+/// How the proxy behaves at the moment; every connection watches it.
+#[derive(Clone, Default)]
+struct Mode {
+    held: bool,
+    stalled_until: Option<Instant>,
+    refusing: bool,
+    delay: Duration,
+    /// Counts the resets: a connection that sees another number than at its start resets itself.
+    resets: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+/// A proxy on a port of its own before one address; ends with all its connections when dropped.
+///
+/// It runs on the runtime it was made in.
+pub struct Proxy {
+    address: String,
+    mode: watch::Sender<Mode>,
+    listening: watch::Receiver<bool>,
+    counts: Arc<Counts>,
+    task: JoinHandle<()>,
+    _port: Port,
+}
+
+impl Proxy {
+    /// A proxy to `target` (`host:port`), which need not answer yet: it is resolved and connected to anew for
+    /// every connection.
+    pub async fn to(target: impl Into<String>) -> Result<Proxy> {
+        let port = Port::reserve()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        let listener = TcpListener::bind(address).await.context("proxy")?;
+        let (mode, watched) = watch::channel(Mode::default());
+        let (listens, listening) = watch::channel(true);
+        let counts = Arc::new(Counts::default());
+        let front = Front { target: target.into(), address, mode: watched, listens, counts: counts.clone() };
+        let task = tokio::spawn(front.run(listener));
+        Ok(Proxy { address: address.to_string(), mode, listening, counts, task, _port: port })
+    }
+
+    /// Where to connect: `127.0.0.1:PORT`, the same for life.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ends every connection by RST, on both sides. New ones are served. Does not wait: see
+    /// [`connections`](Proxy::connections).
+    pub fn reset_all(&self) {
+        self.mode.send_modify(|mode| mode.resets += 1);
+    }
+
+    /// A black hole: connections stay open and new ones are accepted, but no byte passes either way until
+    /// [`release`](Proxy::release), which delivers what was sent meanwhile (as TCP would after packets were
+    /// lost for a while).
+    pub fn hold(&self) {
+        self.mode.send_modify(|mode| mode.held = true);
+    }
+
+    /// Ends [`hold`](Proxy::hold) and [`stall`](Proxy::stall).
+    pub fn release(&self) {
+        self.mode.send_modify(|mode| {
+            mode.held = false;
+            mode.stalled_until = None;
+        });
+    }
+
+    /// A [`hold`](Proxy::hold) that ends by itself after this time. Does not wait for it.
+    pub fn stall(&self, time: Duration) {
+        self.mode.send_modify(|mode| mode.stalled_until = Some(Instant::now() + time));
+    }
+
+    /// Every byte takes this much longer, each way; those already on their way do not. Zero ends it.
+    pub fn delay(&self, each_way: Duration) {
+        self.mode.send_modify(|mode| mode.delay = each_way);
+    }
+
+    /// Nothing listens any more: new connections are refused. Open ones live on (see
+    /// [`reset_all`](Proxy::reset_all)). Returns when it is so.
+    pub async fn refuse(&self) {
+        self.refusing(true).await;
+    }
+
+    /// Listens again on the same address. Returns when it does.
+    pub async fn accept(&self) {
+        self.refusing(false).await;
+    }
+
+    async fn refusing(&self, refusing: bool) {
+        self.mode.send_modify(|mode| mode.refusing = refusing);
+        // The task lives as long as self: waiting cannot fail.
+        let _ = self.listening.clone().wait_for(|listening| *listening != refusing).await;
+    }
+
+    /// Connections open at this moment.
+    pub fn connections(&self) -> usize {
+        self.counts.open.load(Relaxed)
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.counts.accepted.load(Relaxed)
+    }
+
+    /// Bytes passed on to the target so far.
+    pub fn sent(&self) -> u64 {
+        self.counts.sent.load(Relaxed)
+    }
+
+    /// Bytes passed back from the target so far.
+    pub fn received(&self) -> u64 {
+        self.counts.received.load(Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The listening side; the connections are its children and end with it.
+struct Front {
+    target: String,
+    address: SocketAddr,
+    mode: watch::Receiver<Mode>,
+    listens: watch::Sender<bool>,
+    counts: Arc<Counts>,
+}
+
+impl Front {
+    async fn run(mut self, listener: TcpListener) {
+        let mut listener = Some(listener);
+        let mut connections = JoinSet::new();
+        loop {
+            let refusing = self.mode.borrow_and_update().refusing;
+            if refusing {
+                listener = None;
+            } else if listener.is_none() {
+                // Taken by somebody else for a moment at worst: the port is reserved.
+                listener = TcpListener::bind(self.address).await.ok();
+            }
+            self.listens.send_replace(listener.is_some());
+            tokio::select! {
+                accepted = accept(listener.as_ref()) => if let Ok((client, _)) = accepted {
+                    self.counts.accepted.fetch_add(1, Relaxed);
+                    let open = Open::new(self.counts.clone());
+                    connections.spawn(serve(client, self.target.clone(), self.mode.clone(), open));
+                },
+                changed = self.mode.changed() => if changed.is_err() { return },
+                Some(_) = connections.join_next() => {},
+                () = sleep(Duration::from_millis(50)), if listener.is_none() && !refusing => {},
+            }
+        }
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Open(Arc<Counts>);
+
+impl Open {
+    fn new(counts: Arc<Counts>) -> Open {
+        counts.open.fetch_add(1, Relaxed);
+        Open(counts)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One connection to its end. A side that fails or is reset makes the other one see a reset, too.
+async fn serve(mut client: TcpStream, target: String, mut mode: watch::Receiver<Mode>, open: Open) {
+    let resets = mode.borrow().resets;
+    let mut watched = mode.clone();
+    let reset = async { watched.wait_for(|mode| mode.resets != resets).await.is_ok() };
+    tokio::pin!(reset);
+
+    let mut server = tokio::select! {
+        server = connect(&target, &mut mode) => match server {
+            Ok(server) => server,
+            Err(_) => return end_by_reset(&client),
+        },
+        _ = &mut reset => return end_by_reset(&client),
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    let orderly = tokio::select! {
+        both = async {
+            tokio::try_join!(
+                pump(from_client, to_server, mode.clone(), &open.0.sent),
+                pump(from_server, to_client, mode.clone(), &open.0.received),
+            )
+        } => both.is_ok(),
+        _ = &mut reset => false,
+    };
+    if !orderly {
+        end_by_reset(&client);
+        end_by_reset(&server);
+    }
+}
+
+/// A held proxy takes the connection but passes nothing on, so the target does not even see it.
+async fn connect(target: &str, mode: &mut watch::Receiver<Mode>) -> io::Result<TcpStream> {
+    passing(mode).await;
+    let mut addresses = lookup_host(target).await?;
+    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+    TcpStream::connect(address).await
+}
+
+/// Closing it sends RST instead of FIN, and drops what was not sent yet.
+fn end_by_reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Passes bytes one way until the reader ends, each not before its time.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut mode: watch::Receiver<Mode>,
+    passed: &AtomicU64,
+) -> io::Result<()> {
+    let mut reading = mode.clone();
+    let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let mut ended = false;
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        if ended && under_way.is_empty() {
+            return to.shutdown().await;
+        }
+        let due = under_way.front().map(|(due, _)| *due);
+        tokio::select! {
+            biased;
+            // Both branches wait first and act in one step that is safe to cancel.
+            () = due_and_passing(due, &mut mode) => if let Some((_, bytes)) = under_way.pop_front() {
+                to.write_all(&bytes).await?;
+                passed.fetch_add(bytes.len() as u64, Relaxed);
+            },
+            read = async { passing(&mut reading).await; from.read(&mut chunk).await },
+                if !ended && under_way.len() < CHUNKS =>
+            {
+                let read = read?;
+                ended = read == 0;
+                if read > 0 {
+                    let due = Instant::now() + reading.borrow().delay;
+                    under_way.push_back((due, chunk[..read].to_vec()));
+                }
+            },
+        }
+    }
+}
+
+async fn due_and_passing(due: Option<Instant>, mode: &mut watch::Receiver<Mode>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+    passing(mode).await;
+}
+
+/// Returns while bytes may pass: neither held nor stalled.
+async fn passing(mode: &mut watch::Receiver<Mode>) {
+    loop {
+        let now = mode.borrow_and_update().clone();
+        let stalled = now.stalled_until.filter(|until| *until > Instant::now());
+        if !now.held && stalled.is_none() {
+            return;
+        }
+        tokio::select! {
+            // The proxy is gone: so is this task, in a moment.
+            changed = mode.changed() => if changed.is_err() { return std::future::pending().await },
+            () = async { match stalled {
+                Some(until) if !now.held => sleep_until(until).await,
+                _ => std::future::pending().await,
+            } } => {},
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

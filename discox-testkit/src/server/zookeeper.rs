@@ -1,0 +1,80 @@
+//! ZooKeeper: how it is started, and what it is asked.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+
+use super::ask::four_letters;
+use super::layout::{Layout, Plan};
+
+/// Small and quick to start.
+const JVM_FLAGS: &str = "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1";
+
+pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
+    let config = format!("{}/zoo.cfg", layout.config);
+    let files = vec![
+        (config.clone(), zoo_cfg(layout).into_bytes()),
+        (format!("{}/myid", layout.data), format!("{}\n", layout.me + 1).into_bytes()),
+    ];
+    let flags = format!("{JVM_FLAGS} -Dzookeeper.forceSync=no");
+    let args = std::iter::once(config).chain(layout.extra_args()).collect();
+    Plan { args, env: vec![("JVMFLAGS".into(), flags)], files }
+}
+
+fn zoo_cfg(layout: &Layout<'_>) -> String {
+    let (bind, port) = layout.client_bind;
+    let mut config = format!(
+        "dataDir={}\n\
+         clientPortAddress={bind}\n\
+         clientPort={port}\n\
+         tickTime=500\n\
+         initLimit=10\n\
+         syncLimit=5\n\
+         maxClientCnxns=0\n\
+         minSessionTimeout=1000\n\
+         maxSessionTimeout=60000\n\
+         4lw.commands.whitelist=*\n\
+         admin.enableServer=false\n",
+        layout.data
+    );
+    if layout.nodes.len() > 1 {
+        for (i, node) in layout.nodes.iter().enumerate() {
+            // The line of a server itself is also what it listens on.
+            let host = if i == layout.me { layout.peer_bind } else { &node.host };
+            let [quorum, election] = node.peer_ports;
+            // Writing to a String cannot fail.
+            let _ = writeln!(config, "server.{}={host}:{quorum}:{election}", i + 1);
+        }
+    }
+    config + &layout.filled(&layout.extra.config)
+}
+
+pub(crate) async fn answers(address: &str) -> bool {
+    matches!(mode(address).await, Ok(Some(_)))
+}
+
+pub(crate) async fn leads(address: &str) -> Result<bool> {
+    Ok(mode(address).await?.is_some_and(|mode| mode == "leader" || mode == "standalone"))
+}
+
+/// None while it looks for its leader.
+async fn mode(address: &str) -> Result<Option<String>> {
+    let answer = four_letters(address, "srvr").await?;
+    Ok(answer.lines().find_map(|line| line.strip_prefix("Mode: ")).map(str::to_owned))
+}
+
+pub(crate) async fn version(address: &str) -> Result<String> {
+    let answer = four_letters(address, "srvr").await?;
+    let version = answer.lines().find_map(|line| line.strip_prefix("Zookeeper version: "));
+    let version = version.and_then(|version| version.split(['-', ',', ' ']).next());
+    version.map(str::to_owned).context("no version")
+}
+
+/// What a command printed, without the shell's own lines about its connection.
+pub(crate) fn without_noise(output: &str) -> String {
+    let behind = output
+        .split_once("WatchedEvent state:SyncConnected")
+        .map_or(output, |(_, behind)| behind.split_once('\n').map_or("", |(_, behind)| behind));
+    let lines = behind.lines().filter(|line| !line.contains("[myid:"));
+    lines.collect::<Vec<_>>().join("\n").trim_start_matches('\n').to_owned()
+}

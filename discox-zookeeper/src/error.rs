@@ -1,0 +1,25 @@
+//! Client error -> our kinds.
+
+use discox_core::{Error, ErrorKind};
+
+use crate::client::Fault;
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        let kind = match fault {
+            Fault::Denied(_) => ErrorKind::Denied,
+            Fault::NoMember | Fault::Disconnected(_) | Fault::Expired | Fault::Closed | Fault::Busy(_) => {
+                ErrorKind::Unavailable
+            }
+            Fault::TimedOut => ErrorKind::TimedOut,
+            Fault::NoNode
+            | Fault::NodeExists
+            | Fault::BadVersion
+            | Fault::NotEmpty
+            | Fault::EphemeralParent
+            | Fault::Unimplemented
+            | Fault::Other(_) => ErrorKind::Protocol,
+        };
+        Self::new(kind, fault.to_string())
+    }
+}

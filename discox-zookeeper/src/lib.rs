@@ -1,0 +1,141 @@
+//! Service discovery and registration on [Apache ZooKeeper](https://zookeeper.apache.org): the
+//! ZooKeeper backend of discox.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use discox_zookeeper::{DiscoverConfig, LiteEndpoint, RegisterConfig};
+//!
+//! # async fn example() -> discox_zookeeper::Result<()> {
+//! let register = discox_zookeeper::new_register(RegisterConfig {
+//!     backend_endpoints: vec!["127.0.0.1:2181".into()],
+//!     discover_prefix: "/discox/demo".into(),
+//!     service_name: "demo".into(),
+//!     service_endpoint: "127.0.0.1:8111".into(),
+//!     attr: r#"{"weight":1}"#.into(),
+//!     ..Default::default()
+//! })?;
+//! register.start().await?; // Ok: the endpoint is in ZooKeeper
+//!
+//! let discover = discox_zookeeper::new_discover(DiscoverConfig {
+//!     backend_endpoints: vec!["127.0.0.1:2181".into()],
+//!     discover_prefix: "/discox/demo".into(),
+//!     service_name: "demo".into(),
+//!     ..Default::default()
+//! })?;
+//! let endpoints = Arc::new(LiteEndpoint::new());
+//! tokio::spawn({
+//!     let (discover, endpoints) = (discover.clone(), endpoints.clone());
+//!     async move { discover.start(endpoints).await } // until stop()
+//! });
+//! endpoints.ready().await;
+//! println!("{:?}", endpoints.list());
+//!
+//! register.stop().await?;
+//! discover.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `backend_endpoints` are the members of the ensemble, `host:2181`; the last may carry a chroot,
+//! `host:2181/apps`, which is created when a first record needs it.
+//!
+//! # What is stored
+//!
+//! One ephemeral node a record, `{chroot}{prefix}/{service}/{endpoint}`; its data is the attr, byte
+//! for byte, at most 1,000,000 bytes ([`Zookeeper`]'s `ATTR_LIMIT`: ZooKeeper takes requests of 1 MiB
+//! unless `jute.maxbuffer` says otherwise). Missing parents are created as persistent nodes, and stay.
+//! Discovery reads only what lies directly under `{prefix}/{service}/`. ZooKeeper keeps `/zookeeper`
+//! for itself, and stores no characters above U+FFFF in paths; both are rejected as configuration.
+//!
+//! # TTL
+//!
+//! One connection is one session, and all its records end with it: the TTL is the session timeout.
+//! [`new_register`] asks for the record's TTL, unless
+//! [`session_timeout`](ConnectionConfig::session_timeout) is set; [`connect`] and [`new_discover`] ask
+//! for that setting, or else for 15 s; nobody asks for less than 1 s. The servers grant what lies between
+//! 2 and 20 of their ticks (4 to 40 s by default), and what they granted is in the registration's
+//! status. The session is kept alive by the client, whatever the heart beat period; the heart beat
+//! verifies that each record is there, ours and unaltered, 256 records a request.
+//!
+//! # Who may write a record
+//!
+//! The later `start` takes the record over, as one change. From then on a registration writes the
+//! record only where it is absent, of its own sessions, or persistent (made by hand), and deletes it
+//! only where it is of its own sessions. ZooKeeper has no "delete if mine"; so whoever takes over also
+//! writes the service node's data (the bytes that are there), and whoever writes or deletes checks
+//! that node's version. What no fence can see is a record that vanishes by hand or by expiry and is
+//! created anew by another process within the one round trip between reading and deleting.
+//!
+//! # When things fail
+//!
+//! A member that refuses, hangs or dies is left within
+//! [`connect_timeout`](ConnectionConfig::connect_timeout) (at most 3/5 of the session) for another
+//! one, and the session goes on there. Watches do not survive a broken connection; lists are read
+//! again, after a `sync`. When no member is found within a second or so the connection counts as lost,
+//! and is made anew, with the old session if it is still there: a restart of the servers with their
+//! data, however long, costs no write and no removal.
+//!
+//! Servers before 3.6 know neither recursive watches nor multi-read: there a watch is set on each
+//! record, and 256 reads go out together. Servers before 3.5 are not supported.
+//!
+//! # Rights
+//!
+//! Nodes are open to everybody (`world:anyone:cdrwa`). A registration needs `create`, `delete`,
+//! `read` and `write` on the service node, a discovery `read`.
+
+mod address;
+mod client;
+mod connect;
+mod error;
+mod link;
+mod oneshot;
+mod recursive;
+mod registrar;
+mod source;
+
+use std::{sync::Arc, time::Duration};
+
+pub use connect::Connector;
+pub use discox_core::{
+    BackendType, Changes, Connection, ConnectionConfig, Discover, DiscoverConfig, DiscoverState,
+    DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint,
+    Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
+    Snapshot, Update,
+};
+pub use link::Zookeeper;
+pub use registrar::Receipt;
+pub use source::{ZookeeperSource, ZookeeperWatch};
+
+/// The longest session that is asked for; servers grant far less.
+const LONGEST_SESSION: Duration = Duration::from_secs(3600);
+
+/// A registration of one endpoint over a session of its own, whose timeout is the record's TTL. No
+/// I/O; works outside a runtime.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the field and the reason.
+pub fn new_register(mut config: RegisterConfig) -> Result<Arc<dyn Register>> {
+    let ttl = config.ttl.unwrap_or(config.heart_beat_period.saturating_mul(3));
+    config.connection.session_timeout.get_or_insert(ttl.clamp(connect::SHORTEST_SESSION, LONGEST_SESSION));
+    connection(&config.backend_endpoints, &config.connection)?.single_register(&config)
+}
+
+/// A discovery of one service over a session of its own. No I/O; works outside a runtime.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the field and the reason.
+pub fn new_discover(config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
+    connection(&config.backend_endpoints, &config.connection)?.single_discover(&config)
+}
+
+/// One session for many registrations and discoveries. No I/O; works outside a runtime.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the field and the reason.
+pub fn connect(config: RegistryConfig) -> Result<Arc<dyn Registry>> {
+    Ok(Arc::new(connection(&config.backend_endpoints, &config.connection)?))
+}
+
+fn connection(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Connection<Zookeeper>> {
+    Connection::new(Connector::parse(backend_endpoints, settings)?, settings)
+}

@@ -1,0 +1,90 @@
+//! The seam to core, put together.
+
+use std::sync::Arc;
+
+use discox_core::{
+    BackendType, Error, Result,
+    backend::{Held, Link, Loss, Pulse, Registered, SourceOptions, Take},
+    key::{Record, Service},
+};
+
+use crate::{
+    address::unstorable,
+    client::Client,
+    connect::Connector,
+    registrar::Receipt,
+    source::{self, ZookeeperSource},
+};
+
+/// One session. It outlives broken connections; it ends when it expires. When no member takes it back
+/// at once, the next link tries to go on with it.
+#[derive(Debug)]
+pub struct Zookeeper {
+    pub(crate) client: Client,
+    pub(crate) connector: Arc<Connector>,
+}
+
+impl Zookeeper {
+    /// The node that a service's records lie under.
+    pub(crate) fn directory(&self, service: &Service) -> String {
+        format!("{}{}", self.connector.address.chroot, service.directory())
+    }
+}
+
+impl Link for Zookeeper {
+    const BACKEND: BackendType = BackendType::Zookeeper;
+    /// ZooKeeper takes no request of more than 1 MiB (`jute.maxbuffer`): path and headers need room.
+    const ATTR_LIMIT: usize = 1_000_000;
+
+    type Connector = Connector;
+    type Source = ZookeeperSource;
+    type Receipt = Receipt;
+
+    fn place(connector: &Connector) -> String {
+        connector.place()
+    }
+
+    fn check(connector: &Connector, record: &Record, _attr: &str) -> Result<()> {
+        Self::check_service(connector, &record.service)
+    }
+
+    fn check_service(connector: &Connector, service: &Service) -> Result<()> {
+        let chroot = &connector.address.chroot;
+        let reject = |field, value: &str, reason| Err(Error::config(field, value, reason).on(Self::BACKEND));
+        if let Some(reason) = unstorable(&format!("{chroot}{}", service.prefix())) {
+            return reject("discover_prefix", service.prefix(), reason);
+        }
+        match unstorable(&format!("{chroot}{}", service.directory())) {
+            Some(reason) => reject("service_name", service.name(), reason),
+            None => Ok(()),
+        }
+    }
+
+    async fn connect(connector: &Arc<Connector>) -> Result<Self> {
+        connector.connect().await
+    }
+
+    async fn keep(&self, pulse: &Pulse) -> Error {
+        self.keep_alive(pulse).await
+    }
+
+    async fn close(&self) {
+        self.end().await;
+    }
+
+    fn source(self: &Arc<Self>, service: &Service, _options: &SourceOptions) -> ZookeeperSource {
+        source::of(self, service)
+    }
+
+    async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
+        self.write(record, attr, take).await
+    }
+
+    async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
+        self.remove(record, receipt).await
+    }
+
+    async fn verify(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
+        self.find_losses(held).await
+    }
+}

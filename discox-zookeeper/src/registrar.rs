@@ -1,0 +1,274 @@
+//! Registration: one ephemeral node for each record, and the fences around it.
+//!
+//! Nobody can tell ZooKeeper "delete this node if it is mine": a node that was deleted and created
+//! again has version 0 again. So whoever takes a record over also writes the directory's data (the
+//! same bytes), and whoever changes or deletes his own record checks that the directory's version is
+//! still what it was before he looked at the record. Creating a record where there is none leaves
+//! the directory alone, so that many can do so at once.
+
+use discox_core::{
+    Error, ErrorKind, Result,
+    backend::{Held, Loss, Registered, Take},
+    key::Record,
+};
+use futures_util::future::join;
+
+use crate::{
+    Zookeeper,
+    client::{Fault, Node, Op, Stat},
+};
+
+/// How often a change is tried again when others change the same directory at the same moment. Each
+/// attempt is one round trip, and they come from take-overs of other endpoints only.
+const RACES: usize = 16;
+
+/// Requests to create a directory: twice the segments that fit into a chroot and a prefix of 255
+/// bytes each, and some for others who delete meanwhile.
+const MOST_CREATES: usize = 600;
+
+/// The transaction that created the node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Receipt(i64);
+
+/// Why an attempt came to nothing.
+enum Refusal {
+    /// Another incarnation holds the record.
+    Superseded,
+    Fault(Fault),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// A record's place in the tree.
+struct Place {
+    directory: String,
+    path: String,
+}
+
+impl Zookeeper {
+    /// Creates the record's node, or sets it in place if it is ours, or takes it over.
+    pub(crate) async fn write(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
+        if record.health_check.is_some() {
+            self.connector.tell_no_health_checks();
+        }
+        self.client.connected().await?;
+        let place = self.place(record);
+        for attempt in 0..RACES {
+            // Who comes back has most likely left a node; who is new has not.
+            let answer = match (take, attempt) {
+                (Take::Over, 0) => self.create(&place, attr).await.map_err(Refusal::from),
+                _ => self.replace(&place, attr, take, attempt).await,
+            };
+            match answer {
+                Ok(created) => {
+                    return Ok(Registered { receipt: Receipt(created), ttl: self.client.timeout() });
+                }
+                Err(Refusal::Superseded) => {
+                    return Err(Error::new(ErrorKind::Superseded, "another session holds the record"));
+                }
+                Err(Refusal::Fault(Fault::NodeExists)) if attempt == 0 => {}
+                Err(Refusal::Fault(fault)) => self.raced(&place, fault).await?,
+            }
+        }
+        Err(contended())
+    }
+
+    /// Deletes the record's node if it is ours.
+    pub(crate) async fn remove(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
+        self.client.connected().await?;
+        let place = self.place(record);
+        for _ in 0..RACES {
+            let (directory, node) = match self.look(&place).await {
+                Err(Fault::NoNode) => return Ok(()),
+                found => found?,
+            };
+            let is_meant = receipt.is_none_or(|receipt| receipt.0 == node.stat.created);
+            if !is_meant || !self.is_ours(node.stat) {
+                return Ok(());
+            }
+            let ops = [
+                Op::Check { path: &place.directory, version: directory.stat.version },
+                Op::Delete { path: &place.path, version: node.stat.version },
+            ];
+            match self.client.multi(&ops).await {
+                Ok(_) => return Ok(()),
+                Err(fault) => self.raced(&place, fault).await?,
+            }
+        }
+        Err(contended())
+    }
+
+    /// Reads all held records, and tells which are not as they were written.
+    pub(crate) async fn find_losses(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
+        self.client.connected().await?;
+        let paths: Vec<String> = held.iter().map(|held| self.place(&held.record).path).collect();
+        let nodes = self.read_all(&paths).await?;
+        let mut losses = Vec::new();
+        for (position, (held, node)) in held.iter().zip(nodes).enumerate() {
+            if let Some(loss) = self.loss(held, node)? {
+                losses.push((position, loss));
+            }
+        }
+        Ok(losses)
+    }
+
+    fn loss(&self, held: &Held<Receipt>, node: Result<Node, Fault>) -> Result<Option<Loss>, Fault> {
+        let Node { data, stat } = match node {
+            Err(Fault::NoNode) => return Ok(Some(Loss::Gone)),
+            // Somebody changed its rights. That is no reason to give up the others.
+            Err(Fault::Denied(_)) => return Ok(Some(Loss::Altered)),
+            node => node?,
+        };
+        Ok(if stat.owner != self.client.session() {
+            let is_free = stat.owner == 0 || self.is_ours(stat);
+            Some(if is_free { Loss::Altered } else { Loss::Superseded })
+        } else {
+            let is_same = stat.created == held.receipt.0 && data == held.attr.as_bytes();
+            (!is_same).then_some(Loss::Altered)
+        })
+    }
+
+    /// Creates the node where there is none, and its parents. Returns the transaction.
+    async fn create(&self, place: &Place, attr: &str) -> Result<i64, Fault> {
+        let created = match self.client.create(&place.path, attr.as_bytes(), true).await {
+            Err(Fault::NoNode) => {
+                self.make_directory(&place.directory).await?;
+                self.client.create(&place.path, attr.as_bytes(), true).await
+            }
+            created => created,
+        };
+        created.map(|stat| stat.created)
+    }
+
+    /// Sets the node in place if this session owns it, or takes it over, or creates it. Returns the
+    /// transaction that created it.
+    async fn replace(&self, place: &Place, attr: &str, take: Take, attempt: usize) -> Result<i64, Refusal> {
+        let (directory, node) = match self.look(place).await {
+            Err(Fault::NoNode) => return Ok(self.create(place, attr).await?),
+            found => found?,
+        };
+        let Place { directory: parent, path } = place;
+        let Stat { version, owner, created } = node.stat;
+        let data = attr.as_bytes();
+        if owner == self.client.session() {
+            // The session was resumed, say.
+            if node.data == data {
+                return Ok(created);
+            }
+            let fence = Op::Check { path: parent, version: directory.stat.version };
+            self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await?;
+            return Ok(created);
+        }
+        if take == Take::Back && owner != 0 && !self.is_ours(node.stat) {
+            return Err(Refusal::Superseded);
+        }
+        // Who comes later wins, whatever happened since he looked: he need not check, so that many can
+        // take over at once. Only where the directory has data of its own he tries to, at first, so as
+        // not to undo a change of it.
+        let must_check = take == Take::Back || (attempt <= 1 && !directory.data.is_empty());
+        let fence = Op::Set {
+            path: parent,
+            data: &directory.data,
+            version: must_check.then_some(directory.stat.version),
+        };
+        let created =
+            self.client.multi(&[fence, Op::Delete { path, version }, Op::Create { path, data }]).await?;
+        Ok(created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?)
+    }
+
+    /// The directory, and then the record.
+    async fn look(&self, place: &Place) -> Result<(Node, Node), Fault> {
+        let (directory, node) = join(self.client.get(&place.directory), self.client.get(&place.path)).await;
+        Ok((directory?, node?))
+    }
+
+    /// After an attempt that failed: returns if it was because of others, once our server has heard
+    /// of what they did.
+    async fn raced(&self, place: &Place, fault: Fault) -> Result<(), Fault> {
+        match fault {
+            Fault::BadVersion | Fault::NoNode | Fault::NodeExists => self.client.sync(&place.directory).await,
+            fault => Err(fault),
+        }
+    }
+
+    /// Creates a directory and its missing parents. Others may do the same; what exists is not
+    /// touched, since we may have no right to.
+    async fn make_directory(&self, directory: &str) -> Result<(), Fault> {
+        let mut missing = vec![directory];
+        for _ in 0..MOST_CREATES {
+            let Some(path) = missing.last().copied() else { return Ok(()) };
+            match self.client.create(path, b"", false).await {
+                Ok(_) | Err(Fault::NodeExists) => drop(missing.pop()),
+                Err(Fault::NoNode) => match path.rsplit_once('/') {
+                    Some((parent, _)) if !parent.is_empty() => missing.push(parent),
+                    _ => return Err(Fault::NoNode),
+                },
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(Fault::NoNode)
+    }
+
+    fn is_ours(&self, stat: Stat) -> bool {
+        self.connector.is_own(stat.owner)
+    }
+
+    fn place(&self, record: &Record) -> Place {
+        let directory = self.directory(&record.service);
+        Place { path: format!("{directory}/{}", record.endpoint), directory }
+    }
+}
+
+fn contended() -> Error {
+    Error::new(ErrorKind::Unavailable, "others kept changing the service at the same moment")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use discox_core::{ConnectionConfig, RegisterConfig, backend::Link};
+    use discox_testkit::server::{Kind, Servers};
+
+    use super::*;
+    use crate::Connector;
+
+    fn record() -> Record {
+        let config = RegisterConfig {
+            service_name: "demo".into(),
+            service_endpoint: "10.0.0.1:80".into(),
+            ..Default::default()
+        };
+        Record::parse(&config).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_session_left_is_ours() -> anyhow::Result<()> {
+        let server = Servers::single(Kind::Zookeeper).await?;
+        let settings =
+            ConnectionConfig { session_timeout: Some(Duration::from_secs(30)), ..Default::default() };
+        let connector = Arc::new(Connector::parse(&server.addresses(), &settings)?);
+        let record = Arc::new(record());
+        let mut receipts = Vec::new();
+        for round in 0..3 {
+            let link = Zookeeper::connect(&connector).await?;
+            if let Some(receipt) = receipts.last().copied() {
+                let held = Held { record: record.clone(), attr: "1".into(), receipt };
+                assert_eq!(link.verify(&[held]).await?, [(0, Loss::Altered)]);
+            }
+            if round == 2 {
+                link.withdraw(&record, receipts.last()).await?;
+                assert_eq!(link.client.get("/demo/10.0.0.1:80").await.unwrap_err(), Fault::NoNode);
+            } else {
+                receipts.push(link.register(&record, "1", Take::Back).await?.receipt);
+                connector.forget_session();
+            }
+        }
+        assert_ne!(receipts[0], receipts[1]);
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Discovery: the list of a service, and the watch that follows it.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use discox_core::{
+    Result,
+    backend::{Change, Skips, Snapshot, Source, Watch},
+    key::{Endpoint, Service},
+};
+use futures_util::{
+    future::join_all,
+    stream::{self, StreamExt, TryStreamExt},
+};
+
+use crate::{
+    Zookeeper,
+    client::{Fault, Node},
+    connect::lock,
+    oneshot::Oneshot,
+    recursive::Recursive,
+};
+
+/// Nodes that are read by one request: enough to read 10,000 in a moment, few enough for requests
+/// far below 1 MiB.
+const AT_ONCE: usize = 256;
+
+/// Nodes that are read first, to see how long they are.
+const SAMPLE: usize = 16;
+
+/// Bytes that one answer should have at most: attrs may have 1 MB, and a server with a small heap
+/// could not put 256 of them together.
+const ANSWER: usize = 1024 * 1024;
+
+/// Such requests under way at once.
+const IN_FLIGHT: usize = 8;
+
+/// Discovery of one service.
+#[derive(Debug)]
+pub struct ZookeeperSource(Scope);
+
+/// Follows a service.
+#[derive(Debug)]
+pub struct ZookeeperWatch(Way);
+
+/// By what it follows.
+#[derive(Debug)]
+enum Way {
+    Recursive(Recursive),
+    Oneshot(Oneshot),
+}
+
+/// A service, where it lies and over what it is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) link: Arc<Zookeeper>,
+    pub(crate) directory: String,
+    skips: Arc<Mutex<Skips>>,
+}
+
+/// Discovery of `service` over `link`.
+pub(crate) fn of(link: &Arc<Zookeeper>, service: &Service) -> ZookeeperSource {
+    let skips = link.connector.skips(service);
+    ZookeeperSource(Scope { link: link.clone(), directory: link.directory(service), skips })
+}
+
+impl Source for ZookeeperSource {
+    type Watch = ZookeeperWatch;
+
+    async fn open(&self) -> Result<(Snapshot, ZookeeperWatch)> {
+        let Self(scope) = self;
+        scope.link.client.connected().await?;
+        let connector = &scope.link.connector;
+        let (list, way) = if connector.has_old_servers() {
+            let (list, watch) = Oneshot::open(scope.clone()).await?;
+            (list, Way::Oneshot(watch))
+        } else {
+            let (list, watch) = connector.notice(Recursive::open(scope.clone()).await)?;
+            (list, Way::Recursive(watch))
+        };
+        Ok((list, ZookeeperWatch(way)))
+    }
+}
+
+impl Watch for ZookeeperWatch {
+    async fn next(&mut self) -> Result<Vec<Change>> {
+        match &mut self.0 {
+            Way::Recursive(watch) => Ok(watch.next().await?),
+            Way::Oneshot(watch) => Ok(watch.next().await?),
+        }
+    }
+}
+
+impl Scope {
+    /// The name of a record's node, if it is one that can be read.
+    pub(crate) fn readable(&self, name: &str) -> Option<Arc<str>> {
+        Endpoint::is_readable(name).then(|| name.into())
+    }
+
+    /// As [`Scope::readable`], and tells if it is not.
+    pub(crate) fn name(&self, name: &str) -> Option<Arc<str>> {
+        let readable = self.readable(name);
+        if readable.is_none() {
+            lock(&self.skips).skip(name, "its name is not host:port");
+        }
+        readable
+    }
+
+    /// Where these records are.
+    pub(crate) fn paths(&self, names: &[Arc<str>]) -> Vec<String> {
+        names.iter().map(|name| format!("{}/{name}", self.directory)).collect()
+    }
+
+    /// A record's attr; none if it is gone or may not be read.
+    pub(crate) fn attr(&self, name: &str, node: Result<Node, Fault>) -> Result<Option<Bytes>, Fault> {
+        match node {
+            Ok(node) => Ok(Some(node.data)),
+            Err(Fault::NoNode) => Ok(None),
+            Err(fault @ Fault::Denied(_)) => {
+                lock(&self.skips).skip(name, &fault.to_string());
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+impl Zookeeper {
+    /// Reads many nodes, in the order of their paths.
+    pub(crate) async fn read_all(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+        let (sample, rest) = paths.split_at(paths.len().min(SAMPLE));
+        let mut nodes = self.read(sample).await?;
+        let length = nodes.iter().flatten().map(|node| node.data.len()).sum::<usize>() / SAMPLE;
+        let at_once = (ANSWER / length.max(1)).clamp(1, AT_ONCE);
+        let reads: Vec<_> = rest.chunks(at_once).map(|chunk| self.read(chunk)).collect();
+        let rest: Vec<_> = stream::iter(reads).buffered(IN_FLIGHT).try_concat().await?;
+        nodes.extend(rest);
+        Ok(nodes)
+    }
+
+    async fn read(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+        if self.connector.has_old_servers() {
+            return Ok(join_all(paths.iter().map(|path| self.client.get(path))).await);
+        }
+        self.connector.notice(self.client.get_many(paths).await)
+    }
+}

@@ -1,0 +1,147 @@
+//! What can be said on the command line and by `DISCOX_*` variables.
+//!
+//! Everything is optional here: what is not said is looked up in the file, see `config.rs`.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand};
+use discox::BackendType;
+
+use crate::output::Format;
+
+/// Registers and discovers services on etcd, ZooKeeper or Consul.
+///
+/// Every setting is taken from its flag, else from its variable, else from the file given by --config,
+/// else it has its default.
+#[derive(Debug, Parser)]
+#[command(name = "discox", version, arg_required_else_help = false, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+/// What all subcommands take.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// The registry: etcd, zookeeper or consul [default: etcd]
+    #[arg(long, env = "DISCOX_BACKEND", value_name = "NAME", global = true, hide_env_values = true)]
+    pub(crate) backend: Option<BackendType>,
+
+    /// Where the registry is; can be repeated, or separated by commas
+    #[arg(
+        long = "backend-endpoint",
+        env = "DISCOX_BACKEND_ENDPOINT",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        global = true,
+        hide_env_values = true
+    )]
+    pub(crate) backend_endpoints: Vec<String>,
+
+    /// What the service's records lie under, such as /discox/demo
+    #[arg(long, env = "DISCOX_PREFIX", global = true, hide_env_values = true)]
+    pub(crate) prefix: Option<String>,
+
+    /// The service's name
+    #[arg(long, env = "DISCOX_SERVICE", value_name = "NAME", global = true, hide_env_values = true)]
+    pub(crate) service: Option<String>,
+
+    /// A TOML file with settings, named as the flags are
+    #[arg(long, env = "DISCOX_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How to print [default: text]
+    #[arg(
+        long,
+        env = "DISCOX_OUTPUT",
+        value_name = "FORMAT",
+        value_enum,
+        global = true,
+        hide_env_values = true
+    )]
+    pub(crate) output: Option<Format>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Register an endpoint and keep it registered until SIGINT or SIGTERM comes, or COMMAND ends
+    Register(Register),
+    /// Print every change of a service as it happens
+    Watch(Watch),
+    /// Print the endpoints of a service once
+    List(List),
+}
+
+/// What `register` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Register {
+    /// Where the service can be reached: host:port
+    #[arg(long, env = "DISCOX_ENDPOINT", value_name = "HOST:PORT", hide_env_values = true)]
+    pub(crate) endpoint: Option<String>,
+
+    /// Any text for those who discover the endpoint, such as {"weight":1}
+    #[arg(
+        long,
+        env = "DISCOX_ATTR",
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        hide_env_values = true
+    )]
+    pub(crate) attr: Option<String>,
+
+    /// How often the record is confirmed [default: 5s]
+    #[arg(
+        long,
+        env = "DISCOX_HEART_BEAT",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        hide_env_values = true
+    )]
+    pub(crate) heart_beat: Option<Duration>,
+
+    /// How long the record outlives a process that died [default: three heart beats]
+    #[arg(
+        long,
+        env = "DISCOX_TTL",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        hide_env_values = true
+    )]
+    pub(crate) ttl: Option<Duration>,
+
+    /// Consul only: a check that Consul runs itself: http(s)://..., tcp://..., grpc://...
+    #[arg(long, env = "DISCOX_HEALTH_CHECK", value_name = "URL", hide_env_values = true)]
+    pub(crate) health_check: Option<String>,
+
+    /// A command to run while registered; it gets our signals, and its exit code is ours
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What `watch` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) list: List,
+
+    /// How long after an outage removals are held back [default: 15s]
+    #[arg(
+        long,
+        env = "DISCOX_GRACE",
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        hide_env_values = true
+    )]
+    pub(crate) grace: Option<Duration>,
+}
+
+/// What `list` takes, and `watch` too.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Consul only: show instances whose checks are warning as well
+    #[arg(long, env = "DISCOX_INCLUDE_WARNING", hide_env_values = true)]
+    pub(crate) include_warning: bool,
+}

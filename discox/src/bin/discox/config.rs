@@ -1,0 +1,116 @@
+//! The file, and what flags, variables, file and defaults make together. Flags come before variables by
+//! `clap`; both come before the file here.
+
+use std::{fs, path::Path, time::Duration};
+
+use discox::{BackendType, ConnectionConfig, DiscoverConfig, Error, RegisterConfig};
+use serde::Deserialize;
+
+use crate::{
+    args::{Common, List, Register, Watch},
+    failure::Failure,
+    output::Format,
+};
+
+/// The settings that a file may have. One file serves all subcommands. The names are those of the
+/// flags; those of the library's configuration are understood too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct File {
+    #[serde(alias = "backend_type")]
+    backend: Option<BackendType>,
+    #[serde(alias = "backend_endpoints")]
+    backend_endpoint: Vec<String>,
+    #[serde(alias = "discover_prefix")]
+    prefix: Option<String>,
+    #[serde(alias = "service_name")]
+    service: Option<String>,
+    output: Option<Format>,
+    #[serde(alias = "service_endpoint")]
+    endpoint: Option<String>,
+    attr: Option<String>,
+    #[serde(alias = "heart_beat_period", with = "humantime_serde")]
+    heart_beat: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    ttl: Option<Duration>,
+    #[serde(alias = "health_check_endpoint")]
+    health_check: Option<String>,
+    #[serde(with = "humantime_serde")]
+    grace: Option<Duration>,
+    include_warning: bool,
+    connection: ConnectionConfig,
+}
+
+impl File {
+    /// Reads the file, or gives an empty one when there is none to read.
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("--config {}: {error}", path.display())))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            Failure::usage(format!("--config {}, line {line}: {}", path.display(), error.message()))
+        })
+    }
+}
+
+/// How to print.
+pub(crate) fn output(common: &Common, file: &File) -> Format {
+    common.output.or(file.output).unwrap_or_default()
+}
+
+/// What `register` is to do.
+pub(crate) fn register(common: Common, args: Register, file: File) -> Result<RegisterConfig, Failure> {
+    let defaults = RegisterConfig::default();
+    let backend_type = common.backend.or(file.backend).unwrap_or_default();
+    Ok(RegisterConfig {
+        backend_type,
+        backend_endpoints: backend_endpoints(backend_type, common.backend_endpoints, file.backend_endpoint)?,
+        discover_prefix: common.prefix.or(file.prefix).unwrap_or_default(),
+        service_name: common.service.or(file.service).unwrap_or_default(),
+        service_endpoint: args.endpoint.or(file.endpoint).unwrap_or_default(),
+        attr: args.attr.or(file.attr).unwrap_or_default(),
+        heart_beat_period: args.heart_beat.or(file.heart_beat).unwrap_or(defaults.heart_beat_period),
+        ttl: args.ttl.or(file.ttl),
+        health_check_endpoint: args.health_check.or(file.health_check),
+        connection: file.connection,
+    })
+}
+
+/// What `watch` is to do.
+pub(crate) fn watch(common: Common, args: Watch, file: File) -> Result<DiscoverConfig, Failure> {
+    let grace = args.grace.or(file.grace);
+    let config = list(common, args.list, file)?;
+    Ok(DiscoverConfig { grace: grace.unwrap_or(config.grace), ..config })
+}
+
+/// What `list` is to do.
+pub(crate) fn list(common: Common, args: List, file: File) -> Result<DiscoverConfig, Failure> {
+    let backend_type = common.backend.or(file.backend).unwrap_or_default();
+    Ok(DiscoverConfig {
+        backend_type,
+        backend_endpoints: backend_endpoints(backend_type, common.backend_endpoints, file.backend_endpoint)?,
+        discover_prefix: common.prefix.or(file.prefix).unwrap_or_default(),
+        service_name: common.service.or(file.service).unwrap_or_default(),
+        include_warning: args.include_warning || file.include_warning,
+        connection: file.connection,
+        ..DiscoverConfig::default()
+    })
+}
+
+/// The addresses, unless they are those of the embedded backend: what it holds ends with this process.
+fn backend_endpoints(
+    backend: BackendType,
+    said: Vec<String>,
+    filed: Vec<String>,
+) -> Result<Vec<String>, Failure> {
+    const REASON: &str = "the embedded backend lives inside one process, use etcd, zookeeper or consul here";
+    if backend == BackendType::Memory {
+        return Err(Error::config("backend_type", backend, REASON).into());
+    }
+    let endpoints = if said.is_empty() { filed } else { said };
+    match endpoints.iter().find(|endpoint| endpoint.starts_with("memory:")) {
+        Some(endpoint) => Err(Error::config("backend_endpoints", endpoint, REASON).into()),
+        None => Ok(endpoints),
+    }
+}

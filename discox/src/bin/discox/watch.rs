@@ -1,0 +1,135 @@
+//! `discox watch`: prints every change of a service as it happens.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use discox::{DiscoverConfig, EndpointCacher, Error, Event, Update};
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    failure::Failure,
+    output::{Format, Line, print_lines},
+    signals::Signals,
+};
+
+/// Runs until a signal comes, nobody reads any more, or discovery ends by an error.
+pub(crate) async fn run(config: DiscoverConfig, output: Format) -> Result<u8, Failure> {
+    /// A callback may hang in a write to a full pipe.
+    const STOPPING: Duration = Duration::from_secs(1);
+
+    let discover = discox::new_discover(config)?;
+    let mut signals = Signals::catch()?;
+    let printer = Arc::new(Printer::new(output));
+    let mut unwritten = printer.unwritten.subscribe();
+    let watching = tokio::spawn({
+        let (discover, printer) = (discover.clone(), printer.clone());
+        async move { discover.start(printer).await }
+    });
+    let outcome = tokio::select! {
+        ended = watching => ended.map_err(io::Error::other)?.map_err(Failure::from),
+        _ = signals.next() => Ok(()),
+        Ok(why) = unwritten.wait_for(Option::is_some) => Err(Failure::output((*why).unwrap_or(io::ErrorKind::Other))),
+    };
+    let _ = timeout(STOPPING, discover.stop()).await;
+    outcome.map(|()| 0)
+}
+
+/// Prints what discovery tells.
+struct Printer {
+    output: Format,
+    told: Mutex<Told>,
+    /// Why nothing can be printed any more.
+    unwritten: watch::Sender<Option<io::ErrorKind>>,
+}
+
+/// What has been told so far.
+#[derive(Default)]
+struct Told {
+    endpoints: HashSet<Arc<str>>,
+    synced: bool,
+    away: bool,
+}
+
+impl Printer {
+    fn new(output: Format) -> Self {
+        Self { output, told: Mutex::default(), unwritten: watch::Sender::new(None) }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn print(&self, lines: &[Line<'_>]) {
+        if self.unwritten.borrow().is_some() {
+            return;
+        }
+        if let Err(error) = print_lines(lines, self.output) {
+            self.unwritten.send_replace(Some(error.kind()));
+        }
+    }
+}
+
+impl Told {
+    fn line<'a>(&mut self, update: &'a Update) -> Option<Line<'a>> {
+        match update {
+            Update::Put(endpoint, attr) => {
+                let event = if self.endpoints.insert(endpoint.clone()) { "add" } else { "update" };
+                Some(Line::event(event, None).endpoint(endpoint).attr(attr))
+            }
+            Update::Delete(endpoint) => {
+                self.endpoints.remove(endpoint);
+                Some(Line::event("delete", None).endpoint(endpoint))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl EndpointCacher for Printer {
+    fn add_or_update(&self, endpoint: &str, attribute: &[u8]) {
+        self.apply(&[Update::Put(endpoint.into(), attribute.to_vec().into())]);
+    }
+
+    fn delete(&self, endpoint: &str) {
+        self.apply(&[Update::Delete(endpoint.into())]);
+    }
+
+    /// Told when an outage begins, where `lost` says it all, and when the registry begins to refuse us
+    /// in the middle of one.
+    fn add_error(&self, error: &Error) {
+        let Told { synced, away, .. } = *self.told();
+        if (away || !synced) && error.kind().is_retryable() {
+            let message =
+                if synced { error.to_string() } else { format!("{error}; waiting for the registry") };
+            self.print(&[Line::event("error", Some(message))]);
+        }
+    }
+
+    fn apply(&self, batch: &[Update]) {
+        let lines: Vec<_> = {
+            let mut told = self.told();
+            batch.iter().filter_map(|update| told.line(update)).collect()
+        };
+        self.print(&lines);
+    }
+
+    fn on_event(&self, event: &Event) {
+        let line = match event {
+            Event::Synced => Line::event("synced", None),
+            Event::Recovered => Line::event("recovered", None),
+            // There is nothing to lose before the first list.
+            Event::Lost(error) if self.told().synced => Line::event("lost", Some(error.to_string())),
+            _ => return,
+        };
+        {
+            let mut told = self.told();
+            told.synced = true;
+            told.away = matches!(event, Event::Lost(_));
+        }
+        self.print(&[line]);
+    }
+}
