@@ -12,8 +12,9 @@ use crate::{client::Fault, ledger::Agent, link::Consul};
 const BETWEEN_PROBES: Duration = Duration::from_millis(100);
 /// Between two probes while there is no leader.
 const WITHOUT_LEADER: Duration = Duration::from_millis(500);
-/// Between two held requests, when the agent did not hold the first.
-const BETWEEN_HOLDS: Duration = Duration::from_secs(1);
+/// Between two held requests, when the agent did not hold the first: doubling from the one to the other.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Records left behind that are removed in one round.
 const REMOVALS: usize = 256;
 
@@ -63,6 +64,7 @@ async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
     let ledger = &link.connector.ledger;
     let mut known: Option<(Arc<str>, String)> = None;
     let mut broken = false;
+    let mut pause = SHORTEST_PAUSE;
     loop {
         let began = Instant::now();
         let id = match &known {
@@ -95,7 +97,8 @@ async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
                 pulse.suspect();
             }
         }
-        sleep_until(began + BETWEEN_HOLDS).await;
+        pause = if began.elapsed() > pause { SHORTEST_PAUSE } else { (2 * pause).min(LONGEST_PAUSE) };
+        sleep_until(began + pause).await;
     }
 }
 

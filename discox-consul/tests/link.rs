@@ -195,11 +195,12 @@ async fn what_happens_to_a_record_by_hand_is_found_and_mended() -> Result<()> {
     assert_eq!(link.verify(from_ref(&held)).await?, [(0, Loss::Gone)], "nothing would notice our death");
     held.receipt = link.register(&held.record, "1", Take::Back).await?.receipt;
 
-    // Only the catalogue's copy: the agent knows nothing of it.
+    // Only the catalogue's copy: the agent knows nothing of it. (Again and again, because the agent may
+    // not yet have passed the registration on.)
     let node = get(at, "agent/self").await?["Config"]["NodeName"].clone();
-    put(at, "catalog/deregister", &json!({"Node": node, "ServiceID": id})).await?;
     eventually(DEADLINE, "the loss to be found", async || {
-        link.verify(from_ref(&held)).await.is_ok_and(|losses| losses == [(0, Loss::Gone)])
+        put(at, "catalog/deregister", &json!({"Node": node, "ServiceID": id})).await.ok()?;
+        (link.verify(from_ref(&held)).await.ok()? == [(0, Loss::Gone)]).then_some(())
     })
     .await?;
     let (_, mut watch) = open(&link).await?;

@@ -186,7 +186,10 @@ async fn a_registration_moves_to_another_agent_and_leaves_nothing_behind() -> Re
     }
     let home = home.context("it is with no agent")?;
     let left = addresses.remove(home);
-    let (_discover, cache) = discover(DiscoverConfig { connection, ..discovery(addresses.clone()) }).await?;
+    // If the agent is the leader, this is an outage for all.
+    let grace = Duration::from_secs(1);
+    let config = DiscoverConfig { connection, grace, ..discovery(addresses.clone()) };
+    let (_discover, cache) = discover(config).await?;
     serves(&cache, &[A]).await?;
 
     servers.member(home).kill().await?;

@@ -99,10 +99,8 @@ pub trait Link: Send + Sync + Sized + 'static {
     /// The heart beat of records that share a period and were registered by this link: keeps them
     /// alive and verifies that each is in the registry, ours and unaltered. Returns the positions of
     /// those that are not. Its time-out is the period, at least the request timeout.
-    fn verify(
-        &self,
-        held: &[Held<Self::Receipt>],
-    ) -> impl Future<Output = Result<Vec<(usize, Loss)>>> + Send;
+    fn verify(&self, held: &[Held<Self::Receipt>])
+    -> impl Future<Output = Result<Vec<(usize, Loss)>>> + Send;
 }
 
 /// Settings of one discovery that its backend must know.

@@ -163,7 +163,8 @@ impl<R: Clone> Claims<R> {
     pub(crate) fn found(&self, held: &Held<R>, cell: &Cell, loss: Option<Loss>) {
         let mut table = lock(&self.table);
         let incarnation = held.record.incarnation;
-        let current = table.held.get(&incarnation).is_some_and(|claim| Arc::ptr_eq(&claim.held.attr, &held.attr));
+        let current =
+            table.held.get(&incarnation).is_some_and(|claim| Arc::ptr_eq(&claim.held.attr, &held.attr));
         match loss {
             _ if !current => {}
             Some(loss) => {

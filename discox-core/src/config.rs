@@ -260,7 +260,8 @@ mod tests {
     #[test]
     fn files_write_durations_as_text_and_unknown_fields_are_told() {
         let config: RegisterConfig =
-            serde_json::from_str(r#"{"backend_type":"consul","heart_beat_period":"10s","ttl":"1m"}"#).unwrap();
+            serde_json::from_str(r#"{"backend_type":"consul","heart_beat_period":"10s","ttl":"1m"}"#)
+                .unwrap();
         assert_eq!(config.heart_beat_period, Duration::from_secs(10));
         assert_eq!(config.ttl, Some(Duration::from_secs(60)));
         assert!(serde_json::from_str::<RegisterConfig>(r#"{"heart_beat":"10s"}"#).is_err());

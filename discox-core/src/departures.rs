@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{sync::Notify, time::timeout};
@@ -31,16 +31,26 @@ impl<R> Default for Departures<R> {
 impl<R: Clone + Send + Sync> Departures<R> {
     /// Leaves a record to be withdrawn as soon as the connection can.
     pub(crate) fn push(&self, record: Arc<Record>, receipt: Option<R>) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back((record, receipt));
+        self.queue().push_back((record, receipt));
         self.pushed.notify_one();
     }
 
-    fn first(&self) -> Option<Departure<R>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
+    /// Whether this registration's record is still to be withdrawn.
+    fn waits(&self, record: &Record) -> bool {
+        self.queue().iter().any(|(waiting, _)| waiting.incarnation == record.incarnation)
     }
 
-    fn done(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    /// The record is wanted again, or has been withdrawn.
+    pub(crate) fn forget(&self, record: &Record) {
+        self.queue().retain(|(waiting, _)| waiting.incarnation != record.incarnation);
+    }
+
+    fn first(&self) -> Option<Departure<R>> {
+        self.queue().front().cloned()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Departure<R>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Withdraws what has been left, one after the other, as long as the link is in use.
@@ -51,9 +61,9 @@ impl<R: Clone + Send + Sync> Departures<R> {
                 self.pushed.notified().await;
                 continue;
             };
-            match withdraw(shared, link, &record, receipt.as_ref()).await {
+            match withdraw(shared, link, &record, receipt.as_ref(), || self.waits(&record)).await {
                 Ok(()) => {
-                    self.done();
+                    self.forget(&record);
                     backoff.reset();
                 }
                 Err(error) => {
@@ -67,21 +77,24 @@ impl<R: Clone + Send + Sync> Departures<R> {
 }
 
 /// Removes a record and gives its slot up, unless another registration of this process has taken
-/// the record over: then there is nothing of ours to remove.
+/// the record over, or it is wanted again by the time it is its turn.
 pub(crate) async fn withdraw<L: Link>(
     shared: &Shared<L>,
     link: &L,
     record: &Record,
     receipt: Option<&L::Receipt>,
+    still_unwanted: impl Fn() -> bool,
 ) -> Result<(), Error> {
     let Some(_turn) = shared.claims.turn(record).await else { return Ok(()) };
-    if shared.claims.owns(record) {
+    if shared.claims.owns(record) && still_unwanted() {
         let limit = shared.settings.request_timeout;
         let answer = timeout(limit, link.withdraw(record, receipt)).await;
         answer
             .unwrap_or_else(|_| Err(Error::timed_out("withdraw", limit)))
             .map_err(|error| shared.place(error.during("withdraw").of(record)))?;
-        shared.claims.leave(record);
+        if still_unwanted() {
+            shared.claims.leave(record);
+        }
     }
     Ok(())
 }

@@ -124,7 +124,8 @@ impl<L: Link> Discover for Discovery<L> {
         let mut status = self.status.borrow().clone();
         match status.state {
             DiscoverState::Synced => {
-                status.last_confirmed = status.last_confirmed.max(Some(self.hub.pulse.last_heard().into_std()));
+                status.last_confirmed =
+                    status.last_confirmed.max(Some(self.hub.pulse.last_heard().into_std()));
             }
             DiscoverState::Connecting | DiscoverState::Lost => {
                 status.last_error = self.hub.trouble().or(status.last_error);
@@ -157,7 +158,8 @@ impl<L: Link> Drop for End<'_, L> {
         }
         discovery.status.send_modify(|status| status.enter(DiscoverState::Stopped));
         // A panic here would abort the process if another one is under way.
-        let _ = Callbacks { cacher: *cacher, discovery: discovery.id() }.call(|cacher| cacher.on_event(&Event::Ended));
+        let _ = Callbacks { cacher: *cacher, discovery: discovery.id() }
+            .call(|cacher| cacher.on_event(&Event::Ended));
         discovery.ended.send_replace(true);
     }
 }
@@ -180,7 +182,8 @@ impl Callbacks<'_> {
         let outer = INSIDE.replace(Some(self.discovery));
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(self.cacher)));
         INSIDE.set(outer);
-        outcome.map_err(|_| Error::new(ErrorKind::CacherPanicked, "the cacher panicked; its discovery has ended"))
+        outcome.map_err(|_| {
+            Error::new(ErrorKind::CacherPanicked, "the cacher panicked; its discovery has ended")
+        })
     }
 }
-

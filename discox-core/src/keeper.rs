@@ -233,7 +233,8 @@ impl<L: Link> Keeper<L> {
     }
 
     fn told_superseded(&self) -> Error {
-        let error = Error::new(ErrorKind::Superseded, "another incarnation holds the record").during("register");
+        let error =
+            Error::new(ErrorKind::Superseded, "another incarnation holds the record").during("register");
         self.shared.place(error.of(&self.record))
     }
 

@@ -84,7 +84,9 @@ impl Endpoint {
             return reject("`/`, white space and control characters are not allowed, use host:port");
         }
         let Some((host, port)) = split(text) else {
-            return reject("use host:port with an IPv4 address, [IPv6] or a DNS name and a port of 1..=65535");
+            return reject(
+                "use host:port with an IPv4 address, [IPv6] or a DNS name and a port of 1..=65535",
+            );
         };
         let host = match parse_host(host) {
             Ok(host) => host,
@@ -250,9 +252,8 @@ fn parse_name(name: &str) -> Result<&str> {
 /// What no registry can store as a segment of a path (ZooKeeper is the strictest: its programmer's
 /// guide, "The ZooKeeper Data Model", lists what a path must not contain).
 fn wrong_segment(segment: &str) -> Option<&'static str> {
-    let unstorable = |c: char| {
-        c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}')
-    };
+    let unstorable =
+        |c: char| c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}');
     if matches!(segment, "." | "..") {
         Some("`.` and `..` are not allowed as a name or segment")
     } else if segment.chars().any(unstorable) {
@@ -276,7 +277,8 @@ fn split(text: &str) -> Option<(&str, u16)> {
 /// The canonical form of a host, or why it is none.
 fn parse_host(host: &str) -> Result<String, String> {
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let address: Ipv6Addr = inner.parse().map_err(|_| "not an IPv6 address in the brackets".to_owned())?;
+        let address: Ipv6Addr =
+            inner.parse().map_err(|_| "not an IPv6 address in the brackets".to_owned())?;
         if address.is_unspecified() {
             return Err("unspecified address, use one that clients can reach".into());
         }
@@ -346,8 +348,23 @@ mod tests {
     #[test]
     fn bad_endpoints_are_rejected() {
         for text in [
-            "", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:0", "127.0.0.1:65536", "a/b:80", "a b:80",
-            "::1:80", "[::1:80", "[zz]:80", "256.1.1.1:80", "1.2.3:80", "-a.org:80", "a..b:80", "a:b:80", "a\0:80",
+            "",
+            "127.0.0.1",
+            "127.0.0.1:",
+            ":80",
+            "127.0.0.1:0",
+            "127.0.0.1:65536",
+            "a/b:80",
+            "a b:80",
+            "::1:80",
+            "[::1:80",
+            "[zz]:80",
+            "256.1.1.1:80",
+            "1.2.3:80",
+            "-a.org:80",
+            "a..b:80",
+            "a:b:80",
+            "a\0:80",
         ] {
             assert!(Endpoint::parse(text).is_err(), "{text:?}");
         }

@@ -111,10 +111,10 @@ impl<L: Link> Hub<L> {
             // Its futures hold the link; wait until they are gone.
             let _ = task.await;
         }
-        if let State::Up(_, link) = last {
-            if timeout(at_most, link.close()).await.is_err() {
-                debug!(backend = %L::BACKEND, "the registry did not answer to the end of the connection");
-            }
+        if let State::Up(_, link) = last
+            && timeout(at_most, link.close()).await.is_err()
+        {
+            debug!(backend = %L::BACKEND, "the registry did not answer to the end of the connection");
         }
     }
 

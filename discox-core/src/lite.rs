@@ -73,8 +73,11 @@ impl Default for LiteEndpoint {
 impl LiteEndpoint {
     /// An empty cache that is not ready yet.
     pub fn new() -> Self {
-        let unread =
-            Freshness { state: FreshnessState::Empty, since: Instant::now().into_std(), last_confirmed: None };
+        let unread = Freshness {
+            state: FreshnessState::Empty,
+            since: Instant::now().into_std(),
+            last_confirmed: None,
+        };
         Self {
             current: Arc::default(),
             writing: Mutex::default(),

@@ -37,18 +37,25 @@ impl<M> Members<M> {
 
     /// Connects to the first member that answers: they are tried one beside the other, each for at
     /// most `per_member`. A refusal of credentials is the error returned, whatever the others say.
-    pub async fn first<'a, T, F>(&'a self, per_member: Duration, mut connect: impl FnMut(&'a M) -> F) -> Result<T>
+    pub async fn first<'a, T, F>(
+        &'a self,
+        per_member: Duration,
+        mut connect: impl FnMut(&'a M) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send,
     {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut waiting = (start..start + self.all.len()).filter_map(|i| self.all.get(i % self.all.len())).peekable();
+        let mut waiting =
+            (start..start + self.all.len()).filter_map(|i| self.all.get(i % self.all.len())).peekable();
         let mut attempts = FuturesUnordered::new();
         let mut worst: Option<Error> = None;
         loop {
             if let Some(member) = waiting.next() {
                 let attempt = timeout(per_member, connect(member));
-                attempts.push(async move { attempt.await.unwrap_or_else(|_| Err(Error::timed_out("connect", per_member))) });
+                attempts.push(async move {
+                    attempt.await.unwrap_or_else(|_| Err(Error::timed_out("connect", per_member)))
+                });
             }
             tokio::select! {
                 biased;

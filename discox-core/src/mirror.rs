@@ -97,15 +97,21 @@ impl Mirror {
     /// The held removals that are due.
     pub(crate) fn release(&mut self, now: Instant) -> Vec<Update> {
         let reached = self.reachable.read(now);
-        let due: Vec<_> =
-            self.held.iter().filter(|(_, until)| **until <= reached).map(|(endpoint, _)| endpoint.clone()).collect();
+        let due: Vec<_> = self
+            .held
+            .iter()
+            .filter(|(_, until)| **until <= reached)
+            .map(|(endpoint, _)| endpoint.clone())
+            .collect();
         due.into_iter().filter_map(|endpoint| self.remove(&endpoint)).collect()
     }
 
     fn replace(&mut self, list: Snapshot, now: Instant) -> Vec<Update> {
         let present: HashSet<Arc<str>> = list.iter().map(|(endpoint, _)| endpoint.clone()).collect();
-        let mut updates: Vec<_> = list.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr)).collect();
-        let missing: Vec<_> = self.shown.keys().filter(|endpoint| !present.contains(*endpoint)).cloned().collect();
+        let mut updates: Vec<_> =
+            list.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr)).collect();
+        let missing: Vec<_> =
+            self.shown.keys().filter(|endpoint| !present.contains(*endpoint)).cloned().collect();
         let settled = self.reachable.read(now) + SETTLE.min(self.grace);
         for endpoint in missing {
             updates.extend(self.hold_or_remove(endpoint, settled, now));
@@ -216,7 +222,8 @@ mod tests {
     fn a_delete_followed_by_a_put_is_one_update_or_none() {
         let now = Instant::now();
         let mut mirror = mirror_of(&["a:1"], now);
-        let again = |attr| vec![Change::Delete("a:1".into()), Change::Put("a:1".into(), Bytes::from_static(attr))];
+        let again =
+            |attr| vec![Change::Delete("a:1".into()), Change::Put("a:1".into(), Bytes::from_static(attr))];
         assert_eq!(mirror.change(again(b"x"), now), []);
         assert_eq!(mirror.change(again(b"y"), now), [put("a:1", "y")]);
     }

@@ -13,13 +13,8 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    Error, ErrorKind, Register, RegisterConfig, RegisterState, RegisterStatus, Result,
-    backend::Link,
-    backoff::Backoff,
-    departures,
-    keeper::Keeper,
-    key::Record,
-    link::Hub,
+    Error, ErrorKind, Register, RegisterConfig, RegisterState, RegisterStatus, Result, backend::Link,
+    backoff::Backoff, departures, keeper::Keeper, key::Record, link::Hub,
 };
 
 /// What is left of a stop's time for ending a connection of its own.
@@ -73,11 +68,14 @@ impl<L: Link> Registration<L> {
                     *status = RegisterStatus::new();
                     status.enter(RegisterState::Retrying);
                 });
+                self.hub.departures.forget(self.record());
                 self.hub.ensure_running();
                 *phase = Phase::Running(tokio::spawn(self.keeper.clone().run()));
                 Ok(())
             }
-            Phase::Running(_) => Err(self.hub.place(Error::new(ErrorKind::AlreadyStarted, "start was called before"))),
+            Phase::Running(_) => {
+                Err(self.hub.place(Error::new(ErrorKind::AlreadyStarted, "start was called before")))
+            }
             Phase::Stopped => Err(self.stopped()),
         }
     }
@@ -112,9 +110,10 @@ impl<L: Link> Registration<L> {
         let deadline = self.deadline();
         let settled = status.wait_for(|status| match status.state {
             RegisterState::Registered | RegisterState::Stopped | RegisterState::Superseded => true,
-            _ => status.last_error.as_ref().is_some_and(|error| {
-                error.kind() == ErrorKind::Denied || !error.kind().is_retryable()
-            }),
+            _ => status
+                .last_error
+                .as_ref()
+                .is_some_and(|error| error.kind() == ErrorKind::Denied || !error.kind().is_retryable()),
         });
         // The guard must not live across the use of the status below.
         let settled = timeout_at(deadline, settled).await.map(|answer| answer.map(|status| status.clone()));
@@ -141,7 +140,7 @@ impl<L: Link> Registration<L> {
             loop {
                 let (_, link) = self.hub.up().await?;
                 let Some(receipt) = self.keeper.written() else { return Ok(()) };
-                match departures::withdraw(&self.hub, &*link, self.record(), receipt.as_ref()).await {
+                match departures::withdraw(&self.hub, &*link, self.record(), receipt.as_ref(), || true).await {
                     Ok(()) => return Ok(()),
                     Err(error) if !error.kind().is_retryable() => return Err(error),
                     Err(error) => {
@@ -157,7 +156,8 @@ impl<L: Link> Registration<L> {
             Ok(answer) => answer,
             Err(_) => {
                 let error = last.or_else(|| self.hub.trouble());
-                let error = error.unwrap_or_else(|| Error::timed_out("withdraw", self.hub.settings.request_timeout));
+                let error =
+                    error.unwrap_or_else(|| Error::timed_out("withdraw", self.hub.settings.request_timeout));
                 Err(self.hub.place(error.during("withdraw")).of(self.record()))
             }
         }
@@ -188,7 +188,10 @@ impl<L: Link> Register for Registration<L> {
         }
         let mut granted = self.keeper.granted.subscribe();
         let answered = granted.wait_for(|granted| granted.number >= number);
-        match timeout_at(self.deadline(), answered).await.map(|answer| answer.map(|granted| granted.error.clone())) {
+        match timeout_at(self.deadline(), answered)
+            .await
+            .map(|answer| answer.map(|granted| granted.error.clone()))
+        {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(error))) => Err(error),
             Ok(Err(_)) => Err(self.stopped()),
@@ -213,7 +216,9 @@ impl<L: Link> Register for Registration<L> {
             Ok(())
         };
         match &outcome {
-            Ok(()) => info!(backend = %L::BACKEND, service = %self.record().service, endpoint = %self.record().endpoint, "deregistered"),
+            Ok(()) => {
+                info!(backend = %L::BACKEND, service = %self.record().service, endpoint = %self.record().endpoint, "deregistered")
+            }
             Err(_) => self.leave(),
         }
         if self.owns_hub {

@@ -113,7 +113,7 @@ impl Snapshot {
 
     fn take(&mut self, position: usize) -> Option<Entry> {
         let entry = self.get(position).cloned();
-        if position % BLOCK == 0 {
+        if position.is_multiple_of(BLOCK) {
             self.blocks.truncate(position / BLOCK);
         } else {
             self.set(position, None);

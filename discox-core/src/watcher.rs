@@ -98,6 +98,7 @@ impl<'a, L: Link> Watcher<'a, L> {
                 Step::Changes(changes) => self.mirror.change(changes, Instant::now()),
                 Step::RemovalsDue => self.mirror.release(Instant::now()),
                 Step::Confirmed => {
+                    self.report(|_| {});
                     self.callbacks.call(|cacher| cacher.on_event(&Event::Confirmed))?;
                     continue;
                 }

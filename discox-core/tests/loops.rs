@@ -1,5 +1,7 @@
 //! The two loops in virtual time, one behaviour a test: backoff, expiry, re-registration, shutdown.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 mod recorder;
 mod sim;
 
@@ -10,8 +12,9 @@ use std::{
 };
 
 use discox_core::{
-    Connection, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, EndpointCacher, Error, ErrorKind, Event,
-    FreshnessState, LiteEndpoint, Register, RegisterConfig, RegisterState, Registry, Update, key::Service,
+    Connection, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, EndpointCacher, Error, ErrorKind,
+    Event, FreshnessState, LiteEndpoint, Register, RegisterConfig, RegisterState, Registry, Update,
+    key::Service,
 };
 use recorder::Recorder;
 use sim::{Net, SimLink, World};
@@ -47,7 +50,8 @@ fn register(world: &Arc<World>, attr: &str) -> Arc<dyn Register> {
 }
 
 fn discover(world: &Arc<World>) -> Arc<dyn Discover> {
-    let config = DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() };
+    let config =
+        DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() };
     connection(world).single_discover(&config).unwrap()
 }
 
@@ -119,7 +123,10 @@ async fn an_outage_is_probed_by_one_prober_with_backoff() {
     let shared = connection(&world);
     let registers: Vec<_> = (0..50)
         .map(|port| {
-            let config = RegisterConfig { service_endpoint: format!("10.0.0.1:{}", 9000 + port), ..register_config("a") };
+            let config = RegisterConfig {
+                service_endpoint: format!("10.0.0.1:{}", 9000 + port),
+                ..register_config("a")
+            };
             shared.register(config).unwrap()
         })
         .collect();
@@ -127,7 +134,8 @@ async fn an_outage_is_probed_by_one_prober_with_backoff() {
         register.start().await.unwrap();
     }
     world.net(Net::Dead);
-    let (connects, requests) = (world.connects.load(Ordering::Relaxed), world.requests.load(Ordering::Relaxed));
+    let (connects, requests) =
+        (world.connects.load(Ordering::Relaxed), world.requests.load(Ordering::Relaxed));
     sleep(60 * SECOND).await;
     let connects = world.connects.load(Ordering::Relaxed) - connects;
     assert!((50..=95).contains(&connects), "{connects} attempts in a minute");
@@ -193,7 +201,8 @@ async fn stop_of_a_hung_registry_takes_five_seconds_and_says_so() {
 async fn a_cancelled_start_leaves_nothing_on_a_shared_connection() {
     let world = World::start();
     let shared = connection(&world);
-    let keeps_it_open = shared.discover(DiscoverConfig { service_name: "other".into(), ..Default::default() }).unwrap();
+    let keeps_it_open =
+        shared.discover(DiscoverConfig { service_name: "other".into(), ..Default::default() }).unwrap();
     let _watching = run(&keeps_it_open, Arc::new(LiteEndpoint::new()));
     let register = shared.register(register_config("a")).unwrap();
     assert!(timeout(Duration::from_millis(4), register.start()).await.is_err());
@@ -377,7 +386,8 @@ async fn stop_from_inside_a_callback_only_signals() {
 async fn closing_a_shared_connection_ends_what_was_made_from_it() {
     let world = World::start();
     let shared = connection(&world);
-    let config = DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() };
+    let config =
+        DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() };
     let (discover, cache) = (shared.discover(config).unwrap(), Arc::new(LiteEndpoint::new()));
     let watching = run(&discover, cache.clone());
     let register = shared.register(register_config("a")).unwrap();
@@ -386,4 +396,26 @@ async fn closing_a_shared_connection_ends_what_was_made_from_it() {
     shared.close().await;
     assert_eq!(watching.await.unwrap().unwrap_err().kind(), ErrorKind::Stopped);
     assert_eq!(attr_of(&world), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_repeated_on_a_shared_connection_is_not_undone_by_the_failed_one() {
+    let world = World::start();
+    let shared = connection(&world);
+    let other = RegisterConfig { service_endpoint: "10.0.0.2:1".into(), ..register_config("b") };
+    let keeps_it_open = shared.register(other).unwrap();
+    keeps_it_open.start().await.unwrap();
+    let register = shared.register(register_config("a")).unwrap();
+    world.net(Net::Hung);
+    // Given up while the connection is not yet known to be lost, so that a withdrawal is under way.
+    assert!(timeout(SECOND, register.start()).await.is_err());
+    let again = tokio::spawn(async move { register.start().await.map(|()| register) });
+    sleep(SECOND / 2).await;
+    world.net(Net::Fine);
+    let register = again.await.unwrap().unwrap();
+    sleep(20 * SECOND).await;
+    assert_eq!(world.content(&Service::parse("/sim", "demo").unwrap()).len(), 2);
+    assert_eq!(register.status().state, RegisterState::Registered);
+    drop(register);
+    until("withdrawal", || world.content(&Service::parse("/sim", "demo").unwrap()).len() == 1).await;
 }

@@ -4,6 +4,8 @@
 //! Tokio wakes tasks in a random order of its own. For runs that can be replayed exactly, set
 //! `RUSTFLAGS="--cfg tokio_unstable"`, which gives that order the seed too.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 mod recorder;
 mod sim;
 
@@ -15,8 +17,8 @@ use std::{
 };
 
 use discox_core::{
-    Connection, ConnectionConfig, Discover, DiscoverConfig, Register, RegisterConfig, RegisterState, Registry,
-    key::Service,
+    Connection, ConnectionConfig, Discover, DiscoverConfig, Register, RegisterConfig, RegisterState,
+    Registry, key::Service,
 };
 use recorder::Recorder;
 use sim::{Net, SimLink, World};
@@ -94,7 +96,15 @@ impl Schedule {
         let world = World::start();
         let shared = Connection::new(world.clone(), &settings()).unwrap();
         let service = Service::parse("/sim", "demo").unwrap();
-        Self { world, service, shared, running: Vec::new(), watchers: Vec::new(), counter: 0, sessions_ended: false }
+        Self {
+            world,
+            service,
+            shared,
+            running: Vec::new(),
+            watchers: Vec::new(),
+            counter: 0,
+            sessions_ended: false,
+        }
     }
 
     async fn start_all(&mut self) {
@@ -111,7 +121,10 @@ impl Schedule {
             let discover = if shared {
                 self.shared.discover(config).unwrap()
             } else {
-                Connection::<SimLink>::new(self.world.clone(), &settings()).unwrap().single_discover(&config).unwrap()
+                Connection::<SimLink>::new(self.world.clone(), &settings())
+                    .unwrap()
+                    .single_discover(&config)
+                    .unwrap()
             };
             let recorder = Arc::new(Recorder::default());
             let task = tokio::spawn({
@@ -158,7 +171,10 @@ impl Schedule {
         let register = if fastrand::bool() {
             self.shared.register(config).unwrap()
         } else {
-            Connection::<SimLink>::new(self.world.clone(), &settings()).unwrap().single_register(&config).unwrap()
+            Connection::<SimLink>::new(self.world.clone(), &settings())
+                .unwrap()
+                .single_register(&config)
+                .unwrap()
         };
         if register.start().await.is_ok() {
             self.running.push(Running { endpoint, register, attr });
@@ -202,7 +218,8 @@ impl Schedule {
     }
 
     fn pick(&self) -> Option<usize> {
-        let candidates: Vec<_> = (0..self.running.len()).filter(|i| self.running[*i].endpoint >= STEADY).collect();
+        let candidates: Vec<_> =
+            (0..self.running.len()).filter(|i| self.running[*i].endpoint >= STEADY).collect();
         fastrand::choice(candidates)
     }
 
@@ -220,7 +237,10 @@ impl Schedule {
         let connections = 2 + self.running.len();
         // The first pauses are 70, 140, 280 and 560 ms at the least, later ones 700 ms.
         let bound = connections * (5 + lasts.as_millis() as usize / 700);
-        assert!(tried as usize <= bound, "{tried} attempts to connect in {lasts:?} by {connections} connections");
+        assert!(
+            tried as usize <= bound,
+            "{tried} attempts to connect in {lasts:?} by {connections} connections"
+        );
     }
 
     /// Everything is fine from now on, and a full grace and time-to-live have passed.
@@ -248,8 +268,16 @@ impl Schedule {
             let registered = states(RegisterState::Registered);
             let all = by_endpoint.get(&endpoint).map_or(0, Vec::len);
             assert_eq!(registered.len(), all.min(1), "{text}: one of {all} is registered");
-            assert_eq!(states(RegisterState::Superseded).len(), all - registered.len(), "{text}: the others know");
-            assert_eq!(found, registered.first().map(|running| running.attr.as_str()), "{text}: its attr is there");
+            assert_eq!(
+                states(RegisterState::Superseded).len(),
+                all - registered.len(),
+                "{text}: the others know"
+            );
+            assert_eq!(
+                found,
+                registered.first().map(|running| running.attr.as_str()),
+                "{text}: its attr is there"
+            );
         }
         for watcher in &self.watchers {
             assert_eq!(watcher.recorder.shown(), content, "the cache equals the registry");

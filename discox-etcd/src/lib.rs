@@ -65,10 +65,6 @@
 //! first. Leases outlive a lost connection: an outage shorter than the TTL, or a restart of the
 //! server with its data, costs no write and no watcher an event. A watch that falls behind a
 //! compaction reads the list again.
-//!
-//! # Rights
-//!
-//! A registration needs `readwrite` on `{prefix}/{service}/`, a discovery `read`.
 
 mod connect;
 mod error;

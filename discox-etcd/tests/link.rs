@@ -25,8 +25,8 @@ async fn a_record_is_what_etcdctl_sees_and_back() -> Result<()> {
     let etcd = etcd().await?;
     let (server, link) = (etcd.member(0), link(&etcd).await?);
     let attr = "{\"weight\":1,\"name\":\"Grüße\"}";
-    let registered = link.register(&record(A, 1)?, attr, Take::Over).await?;
-    assert_eq!(registered.ttl, Duration::from_secs(2), "the least that etcd grants");
+    let registered = link.register(&record(A, 59)?, attr, Take::Over).await?;
+    assert_eq!(registered.ttl, Duration::from_secs(59));
     assert_eq!(value(server, A_KEY).await?.as_deref(), Some(attr));
     let fields = server.tool(&["get", A_KEY, "-w", "fields"]).await?;
     assert!(fields.lines().any(|line| line.starts_with("\"Lease\"") && !line.ends_with(" 0")), "{fields}");
@@ -97,7 +97,9 @@ async fn an_expired_lease_is_noticed_and_replaced() -> Result<()> {
     let etcd = etcd().await?;
     let link = link(&etcd).await?;
     // Nobody runs `keep` here, so that the lease expires.
-    let held = hold(&link, record(A, 2)?, "1").await?;
+    let registered = link.register(&record(A, 1)?, "1", Take::Over).await?;
+    assert_eq!(registered.ttl, Duration::from_secs(2), "the least that etcd grants");
+    let held = hold(&link, record(A, 1)?, "1").await?;
     let gone = async || link.verify(from_ref(&held)).await.is_ok_and(|lost| lost == [(0, Loss::Gone)]);
     eventually(DEADLINE, "the lease to expire", gone).await?;
     link.register(&held.record, "1", Take::Back).await?;

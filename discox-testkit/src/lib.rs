@@ -1,9 +1,11 @@
 //! What discox's own tests stand on: real registries ([`server`]), a TCP proxy that misbehaves on demand
-//! ([`proxy`]), waiting without sleeping ([`wait`]), and the suite that every backend must pass ([`conformance`]).
+//! ([`proxy`]), waiting without sleeping ([`wait`]), the suite that every backend must pass ([`conformance`]),
+//! and the suite of faults that every backend must survive ([`faults`]).
 //!
 //! The servers come from `scripts/fetch-test-servers`; this crate is not published.
 
 pub mod conformance;
+pub mod faults;
 pub mod proxy;
 pub mod server;
 pub mod wait;

@@ -54,12 +54,47 @@ pub async fn eventually<A: Answer>(
     what: &str,
     mut ask: impl AsyncFnMut() -> A,
 ) -> Result<A::Value> {
-    let deadline = Instant::now() + within;
+    let wait = Wait::new(within, what);
     loop {
-        match timeout_at(deadline, ask()).await {
+        if let Some(value) = wait.answer(ask()).await? {
+            return Ok(value);
+        }
+    }
+}
+
+/// [`eventually`] for futures that are spawned: this one can be `Send`, which the compiler cannot prove of one
+/// that holds an async closure. The question must not change what it captures.
+pub async fn eventually_send<A: Answer, F: Future<Output = A>>(
+    within: Duration,
+    what: &str,
+    ask: impl Fn() -> F,
+) -> Result<A::Value> {
+    let wait = Wait::new(within, what);
+    loop {
+        if let Some(value) = wait.answer(ask()).await? {
+            return Ok(value);
+        }
+    }
+}
+
+struct Wait<'a> {
+    within: Duration,
+    deadline: Instant,
+    what: &'a str,
+}
+
+impl Wait<'_> {
+    fn new(within: Duration, what: &str) -> Wait<'_> {
+        Wait { within, deadline: Instant::now() + within, what }
+    }
+
+    /// The answer to one question, and the pause before the next.
+    async fn answer<A: Answer>(&self, question: impl Future<Output = A>) -> Result<Option<A::Value>> {
+        let Wait { within, deadline, what } = *self;
+        match timeout_at(deadline, question).await {
             Ok(answer) => {
                 if let Some(value) = answer.answered() {
-                    return Ok(value);
+                    return Ok(Some(value));
                 }
             }
             Err(_) => bail!("waited {within:?} for {what}, and the last question was not answered"),
@@ -68,6 +103,7 @@ pub async fn eventually<A: Answer>(
             bail!("waited {within:?} for {what}");
         }
         sleep(PAUSE).await;
+        Ok(None)
     }
 }
 

@@ -114,17 +114,17 @@ async fn cluster(kind: Kind) -> Result<()> {
 
 #[tokio::test]
 async fn single_etcd() -> Result<()> {
-    single(Kind::Etcd).await
+    tokio::spawn(single(Kind::Etcd)).await?
 }
 
 #[tokio::test]
 async fn single_zookeeper() -> Result<()> {
-    single(Kind::Zookeeper).await
+    tokio::spawn(single(Kind::Zookeeper)).await?
 }
 
 #[tokio::test]
 async fn single_consul() -> Result<()> {
-    single(Kind::Consul).await
+    tokio::spawn(single(Kind::Consul)).await?
 }
 
 #[tokio::test]

@@ -3,14 +3,14 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, Once, PoisonError,
+        Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use discox_core::{
-    BackendType, ConnectionConfig, Error, ErrorKind, Result,
+    BackendType, ConnectionConfig, Error, Result,
     backend::{Pulse, Skips},
     key::Service,
 };
@@ -20,18 +20,17 @@ use tracing::{info, warn};
 use crate::{
     Zookeeper,
     address::Address,
-    client::{Client, Fault, Options, Resume, State},
+    client::{Client, Fault, Options, Resume},
 };
 
 /// The session timeout that is asked for when nobody says otherwise: three heart beats by default.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A shorter session would not survive a pause of a busy machine.
-pub(crate) const SHORTEST_SESSION: Duration = Duration::from_secs(1);
+const SHORTEST_SESSION: Duration = Duration::from_secs(1);
 
-/// The client's own pauses between attempts double without end. After four of them core connects
-/// anew, with its own pauses and the same session.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Servers grant far less.
+const LONGEST_SESSION: Duration = Duration::from_secs(3600);
 
 /// Earlier sessions that are remembered. Far older ones have expired.
 const SESSIONS: usize = 32;
@@ -43,8 +42,9 @@ const SERVICES: usize = 10_000;
 #[derive(Debug)]
 pub struct Connector {
     pub(crate) address: Address,
-    options: Options,
-    detection: Duration,
+    settings: ConnectionConfig,
+    /// The session timeout that the first registration asks for.
+    asked: OnceLock<Duration>,
     /// Own sessions, the newest last: a record that one of them owns is ours.
     sessions: Mutex<VecDeque<i64>>,
     /// The last session, which may still be alive.
@@ -61,26 +61,24 @@ impl Connector {
     /// host names are resolved at each connection.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], naming the address and what is wrong with it.
+    /// [`ErrorKind::Config`](discox_core::ErrorKind::Config), naming the address and what is wrong with it.
     pub fn parse(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
         settings.check()?;
-        let address = Address::parse(backend_endpoints)?;
-        let options = Options {
-            members: address.members.clone(),
-            // The client looks every eighth of it whether it is over.
-            silence: settings.connect_timeout.min(settings.detection) * 8 / 9,
-            session_timeout: settings.session_timeout.unwrap_or(SESSION_TIMEOUT).max(SHORTEST_SESSION),
-        };
         Ok(Self {
-            address,
-            options,
-            detection: settings.detection,
+            address: Address::parse(backend_endpoints)?,
+            settings: settings.clone(),
+            asked: OnceLock::new(),
             sessions: Mutex::default(),
             resume: Mutex::default(),
             old_servers: AtomicBool::new(false),
             skips: Mutex::default(),
             told: Once::new(),
         })
+    }
+
+    /// A registration wishes for this TTL. The first wish counts, unless the settings say otherwise.
+    pub(crate) fn ask(&self, ttl: Duration) {
+        self.asked.get_or_init(|| ttl);
     }
 
     /// The members' addresses and the chroot.
@@ -107,15 +105,6 @@ impl Connector {
         lock(&self.sessions).contains(&session)
     }
 
-    /// How long a client that lost its connection may look for a member by itself.
-    fn patience(&self) -> Duration {
-        let silence = self.options.silence;
-        // Time for one member that is silent too.
-        let others = if self.options.members.len() > 1 { silence * 9 / 8 } else { Duration::ZERO };
-        // The silence that has been noticed lasted up to 9/8 of it.
-        (PATIENCE + others).min(self.detection.saturating_sub(silence * 5 / 4))
-    }
-
     /// The unreadable records of a service that have been told, by whichever session.
     pub(crate) fn skips(&self, service: &Service) -> Arc<Mutex<Skips>> {
         let new = || Arc::new(Mutex::new(Skips::new(BackendType::Zookeeper, service.clone())));
@@ -136,17 +125,41 @@ impl Connector {
     /// Goes on with the last session if it is still alive, which keeps all that is registered by it,
     /// or begins a new one.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Zookeeper> {
+        let mut client = self.session().await?;
+        if let Err(fault) = self.notice(self.probe(&client).await) {
+            if fault != Fault::Unimplemented {
+                return Err(fault.into());
+            }
+            // Servers hang up after a request that they do not know.
+            drop(client);
+            client = self.session().await?;
+            self.probe(&client).await?;
+        }
+        Ok(Zookeeper { client, connector: self.clone() })
+    }
+
+    async fn session(&self) -> Result<Client, Fault> {
         let last = lock(&self.resume).clone();
-        let client = match Client::connect(&self.options, last.clone()).await {
+        let options = self.options();
+        let client = match Client::connect(&options, last.clone()).await {
             Err(Fault::Expired) if last.is_some() => {
                 self.forget_session();
-                Client::connect(&self.options, None).await?
+                Client::connect(&options, None).await?
             }
             client => client?,
         };
         self.remember(&client);
-        self.probe(&client).await?;
-        Ok(Zookeeper { client, connector: self.clone() })
+        Ok(client)
+    }
+
+    fn options(&self) -> Options {
+        let timeout = self.settings.session_timeout.or(self.asked.get().copied()).unwrap_or(SESSION_TIMEOUT);
+        Options {
+            members: self.address.members.clone(),
+            // The client looks every eighth of it whether it is over.
+            silence: self.settings.connect_timeout.min(self.settings.detection) * 8 / 9,
+            session_timeout: timeout.clamp(SHORTEST_SESSION, LONGEST_SESSION),
+        }
     }
 
     /// The next connection begins a new session.
@@ -165,66 +178,37 @@ impl Connector {
         }
     }
 
-    /// Asks the leader, and finds out whether the servers know multi-read. Those before 3.6 answer
-    /// that they do not, and hang up; the session goes on.
-    async fn probe(&self, client: &Client) -> Result<()> {
+    /// Asks the leader, and whether the servers know multi-read.
+    async fn probe(&self, client: &Client) -> Result<(), Fault> {
         client.sync("/").await?;
-        if self.has_old_servers() {
-            return Ok(());
+        if !self.has_old_servers() {
+            client.get_many(&["/".to_owned()]).await?;
         }
-        let mut states = client.states();
-        match self.notice(client.get_many(&["/".to_owned()]).await) {
-            Err(Fault::Unimplemented) => {
-                while matches!(states.now(), State::Connected) {
-                    states.changed().await;
-                }
-                Ok(client.connected().await?)
-            }
-            answer => Ok(answer.map(drop)?),
-        }
+        Ok(())
     }
 }
 
 impl Zookeeper {
-    /// Probes the session, and resolves when it is over or nobody takes it back. While the client
-    /// looks for another member the session may survive, and with it this link.
+    /// Resolves when the connection is lost or falls silent. The session may survive that: the next
+    /// link goes on with it, by core's pauses rather than the client's, which double without end.
     pub(crate) async fn keep_alive(&self, pulse: &Pulse) -> Error {
         let mut states = self.client.states();
-        let mut connected = true;
-        loop {
-            match states.now() {
-                State::Ended(fault) => return fault.into(),
-                State::Connected => {
-                    if !connected {
-                        info!(backend = %BackendType::Zookeeper, at = self.connector.place(), "connected again, the session goes on");
-                        pulse.beat();
-                        pulse.verify();
-                    }
-                    tokio::select! {
-                        error = self.beat(pulse) => return self.give_up(error),
-                        () = states.changed() => {}
-                    }
-                }
-                State::Disconnected => {
-                    info!(backend = %BackendType::Zookeeper, at = self.connector.place(), "connection lost, looking for a member that takes the session back");
-                    if timeout(self.connector.patience(), states.changed()).await.is_err() {
-                        let error = Error::new(ErrorKind::Unavailable, "no member takes the session back");
-                        return self.give_up(error);
-                    }
-                }
-            }
-            // Also when the state is connected again already.
-            connected = false;
-        }
+        let error = tokio::select! {
+            fault = states.broken() => fault.into(),
+            error = self.beat(pulse) => error,
+        };
+        // From now on the session is another's.
+        self.client.abandon();
+        error
     }
 
     /// A request now and then, since the client does not tell of its pings. Resolves when there is
     /// no answer although the client believes that it is connected.
     async fn beat(&self, pulse: &Pulse) -> Error {
-        let limit = self.connector.detection / 2;
+        let limit = self.connector.settings.detection / 2;
         loop {
             tokio::select! {
-                () = sleep(self.connector.detection / 3) => {}
+                () = sleep(self.connector.settings.detection / 3) => {}
                 () = pulse.suspected() => {}
             }
             match timeout(limit, self.client.sync("/")).await {
@@ -235,12 +219,6 @@ impl Zookeeper {
                 Err(_) => return Error::timed_out("probe", limit),
             }
         }
-    }
-
-    /// The next link goes on with the session, if somebody takes it: this one must not.
-    fn give_up(&self, error: Error) -> Error {
-        self.client.abandon();
-        error
     }
 
     /// Closes the session for good.

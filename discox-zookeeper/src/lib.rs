@@ -49,13 +49,12 @@
 //!
 //! # TTL
 //!
-//! One connection is one session, and all its records end with it: the TTL is the session timeout.
-//! [`new_register`] asks for the record's TTL, unless
-//! [`session_timeout`](ConnectionConfig::session_timeout) is set; [`connect`] and [`new_discover`] ask
-//! for that setting, or else for 15 s; nobody asks for less than 1 s. The servers grant what lies between
-//! 2 and 20 of their ticks (4 to 40 s by default), and what they granted is in the registration's
-//! status. The session is kept alive by the client, whatever the heart beat period; the heart beat
-//! verifies that each record is there, ours and unaltered, 256 records a request.
+//! All records of a connection end with its session: the TTL is the session timeout. What is asked for
+//! is [`session_timeout`](ConnectionConfig::session_timeout) if it is set, else the TTL of the first
+//! record to be registered over the connection, else 15 s; never less than 1 s. The servers grant what
+//! lies between 2 and 20 of their ticks (4 to 40 s by default), and what they granted is in the
+//! registration's status. The session is kept alive by the client, whatever the heart beat period; the
+//! heart beat verifies that each record is there, ours and unaltered, 256 records a request.
 //!
 //! # Who may write a record
 //!
@@ -68,12 +67,13 @@
 //!
 //! # When things fail
 //!
-//! A member that refuses, hangs or dies is left within
-//! [`connect_timeout`](ConnectionConfig::connect_timeout) (at most 3/5 of the session) for another
-//! one, and the session goes on there. Watches do not survive a broken connection; lists are read
-//! again, after a `sync`. When no member is found within a second or so the connection counts as lost,
-//! and is made anew, with the old session if it is still there: a restart of the servers with their
-//! data, however long, costs no write and no removal.
+//! A connection is to one member of the ensemble, chosen at random. It is lost when the member dies or
+//! loses its quorum (noticed at once) or does not answer for
+//! [`connect_timeout`](ConnectionConfig::connect_timeout) (or 2/5 of a session that is not longer than
+//! 5/3 of it); a member that does not answer is passed over after the same time. The next connection
+//! goes on with the session if it is still there: a restart of the servers with their data, however
+//! long, costs no write and no removal, and neither does the loss of a member. Watches end with their
+//! connection; lists are read again, after a `sync`.
 //!
 //! Servers before 3.6 know neither recursive watches nor multi-read: there a watch is set on each
 //! record, and 256 reads go out together. Servers before 3.5 are not supported.
@@ -93,7 +93,7 @@ mod recursive;
 mod registrar;
 mod source;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use connect::Connector;
 pub use discox_core::{
@@ -106,17 +106,11 @@ pub use link::Zookeeper;
 pub use registrar::Receipt;
 pub use source::{ZookeeperSource, ZookeeperWatch};
 
-/// The longest session that is asked for; servers grant far less.
-const LONGEST_SESSION: Duration = Duration::from_secs(3600);
-
-/// A registration of one endpoint over a session of its own, whose timeout is the record's TTL. No
-/// I/O; works outside a runtime.
+/// A registration of one endpoint over a session of its own. No I/O; works outside a runtime.
 ///
 /// # Errors
 /// [`ErrorKind::Config`], naming the field and the reason.
-pub fn new_register(mut config: RegisterConfig) -> Result<Arc<dyn Register>> {
-    let ttl = config.ttl.unwrap_or(config.heart_beat_period.saturating_mul(3));
-    config.connection.session_timeout.get_or_insert(ttl.clamp(connect::SHORTEST_SESSION, LONGEST_SESSION));
+pub fn new_register(config: RegisterConfig) -> Result<Arc<dyn Register>> {
     connection(&config.backend_endpoints, &config.connection)?.single_register(&config)
 }
 

@@ -16,8 +16,7 @@ use crate::{
     source::{self, ZookeeperSource},
 };
 
-/// One session. It outlives broken connections; it ends when it expires. When no member takes it back
-/// at once, the next link tries to go on with it.
+/// One connection to one member. Its session may outlive it: the next link goes on with it.
 #[derive(Debug)]
 pub struct Zookeeper {
     pub(crate) client: Client,
@@ -45,7 +44,9 @@ impl Link for Zookeeper {
     }
 
     fn check(connector: &Connector, record: &Record, _attr: &str) -> Result<()> {
-        Self::check_service(connector, &record.service)
+        Self::check_service(connector, &record.service)?;
+        connector.ask(record.ttl);
+        Ok(())
     }
 
     fn check_service(connector: &Connector, service: &Service) -> Result<()> {

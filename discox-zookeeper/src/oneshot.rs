@@ -10,7 +10,7 @@ use futures_util::{
 };
 
 use crate::{
-    client::{self, Fault, Once, State, States},
+    client::{self, Fault, Once, States},
     source::Scope,
 };
 
@@ -46,11 +46,7 @@ impl std::fmt::Debug for Oneshot {
 impl Oneshot {
     /// Reads and watches the directory, and each record in it.
     pub(crate) async fn open(scope: Scope) -> Result<(Snapshot, Self), Fault> {
-        let mut states = scope.link.client.states();
-        // From here on every change of the state counts.
-        if let State::Ended(fault) = states.now() {
-            return Err(fault);
-        }
+        let states = scope.link.client.states();
         scope.link.client.sync(&scope.directory).await?;
         let mut watch = Self {
             scope,
@@ -74,9 +70,7 @@ impl Oneshot {
             if self.touched.is_empty() {
                 tokio::select! {
                     Some((node, fired)) = self.watches.next() => self.note(node, fired)?,
-                    () = self.states.changed() => {
-                        return Err(Fault::Disconnected("watches are set again".into()));
-                    }
+                    fault = self.states.broken() => return Err(fault),
                 }
             }
             while let Some(Some((node, fired))) = self.watches.next().now_or_never() {

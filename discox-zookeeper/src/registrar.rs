@@ -55,7 +55,6 @@ impl Zookeeper {
         if record.health_check.is_some() {
             self.connector.tell_no_health_checks();
         }
-        self.client.connected().await?;
         let place = self.place(record);
         for attempt in 0..RACES {
             // Who comes back has most likely left a node; who is new has not.
@@ -79,7 +78,6 @@ impl Zookeeper {
 
     /// Deletes the record's node if it is ours.
     pub(crate) async fn remove(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
-        self.client.connected().await?;
         let place = self.place(record);
         for _ in 0..RACES {
             let (directory, node) = match self.look(&place).await {
@@ -104,7 +102,6 @@ impl Zookeeper {
 
     /// Reads all held records, and tells which are not as they were written.
     pub(crate) async fn find_losses(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-        self.client.connected().await?;
         let paths: Vec<String> = held.iter().map(|held| self.place(&held.record).path).collect();
         let nodes = self.read_all(&paths).await?;
         let mut losses = Vec::new();

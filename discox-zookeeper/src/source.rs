@@ -69,7 +69,6 @@ impl Source for ZookeeperSource {
 
     async fn open(&self) -> Result<(Snapshot, ZookeeperWatch)> {
         let Self(scope) = self;
-        scope.link.client.connected().await?;
         let connector = &scope.link.connector;
         let (list, way) = if connector.has_old_servers() {
             let (list, watch) = Oneshot::open(scope.clone()).await?;

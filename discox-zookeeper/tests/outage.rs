@@ -14,6 +14,7 @@ use common::*;
 use discox_testkit::{
     proxy::Proxy,
     server::{Data, Kind, Servers},
+    wait,
 };
 use discox_zookeeper::{
     ConnectionConfig, DiscoverConfig, EndpointCacher, Error, Event, LiteEndpoint, RegisterConfig,
@@ -226,9 +227,9 @@ async fn a_short_hang_costs_no_session() -> Result<()> {
     proxy.stall(Duration::from_secs(3));
     told.until("lost").await?;
     told.until("recovered").await?;
-    assert!(registry.trouble().is_none());
-    assert_eq!(node(&server).await?, before);
-    assert_eq!(register.status().state, RegisterState::Registered);
+    let registered = async || Ok(register.status().state == RegisterState::Registered);
+    eventually("it is registered", registered).await?;
+    assert_eq!(node(&server).await?, before, "the same session");
     Ok(())
 }
 
@@ -283,14 +284,9 @@ async fn a_killed_member_costs_nobody_a_session() -> Result<()> {
     let (leader, member) = servers.elected().await?;
     member.kill().await?;
     let connector = connector(servers.member((leader + 1) % 3).address())?;
-    let mut observer = None;
-    eventually("the others have elected a leader", async || {
-        observer = connect(&connector).await.ok();
-        Ok(observer.is_some())
-    })
-    .await;
-    if observer.is_none() { for i in 1..3 { println!("LOG {}", servers.member((leader + i) % 3).log_tail().await); } }
-    let observer = observer.context("no link")?;
+    // On a busy machine they need several rounds, of seconds each.
+    let observer =
+        wait::eventually(4 * DEADLINE, "a new leader", async || connect(&connector).await.ok()).await?;
     // Longer than the session: only who has moved on is still there.
     let beyond = Instant::now() + 2 * SESSION;
     let mut listed = Vec::new();

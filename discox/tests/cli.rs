@@ -92,7 +92,7 @@ async fn wrong_input_gets_one_line_that_names_it_and_exit_code_2() -> Result<()>
 
 #[tokio::test]
 async fn a_flag_comes_before_a_variable_and_that_before_the_file() -> Result<()> {
-    let folder = tempfile()?;
+    let folder = folder("precedence")?;
     let path = format!("{folder}/discox.toml");
     fs::write(
         &path,
@@ -117,7 +117,7 @@ async fn a_flag_comes_before_a_variable_and_that_before_the_file() -> Result<()>
 
 #[tokio::test]
 async fn a_wrong_file_is_told_with_its_line() -> Result<()> {
-    let folder = tempfile()?;
+    let folder = folder("wrong")?;
     let path = format!("{folder}/discox.toml");
     let ended = run(&["list", "--config", &path]).await?.with(2, 1)?;
     assert!(ended.errors.contains(&path), "{ended:?}");
@@ -199,10 +199,9 @@ async fn watch_waits_for_the_registry_and_says_so_once() -> Result<()> {
     Ok(())
 }
 
-/// A folder of our own.
-fn tempfile() -> Result<String> {
-    let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-    let folder = std::env::temp_dir().join(format!("discox-cli-{}-{unique}", std::process::id()));
-    fs::create_dir(&folder)?;
-    Ok(folder.display().to_string())
+/// A folder of our own, in the build folder.
+fn folder(name: &str) -> Result<String> {
+    let folder = format!("{}/{name}-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
 }

@@ -1,13 +1,14 @@
 //! Consul by `reqwest`: the agent's HTTP interface, and blocking queries one after the other.
 
 use std::{
-    collections::HashMap,
-    sync::Arc,
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt};
 use reqwest::{Client as Inner, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::{Map as Object, Value, json};
@@ -25,10 +26,18 @@ use crate::{
 /// Operations a transaction, as many as the server takes.
 const BATCH: usize = 64;
 
+/// TTL checks that are passed at once.
+const PASSES: usize = 16;
+
 pub(super) struct Consul {
     http: Inner,
     base: String,
+    kept: Kept,
+    keeping: JoinHandle<()>,
 }
+
+/// The checks to be passed.
+type Kept = Arc<Mutex<BTreeSet<String>>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -47,9 +56,11 @@ struct Service {
 impl Consul {
     pub(super) async fn connect(address: &str) -> Result<Self> {
         let http = Inner::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build()?;
-        let consul = Self { http, base: format!("http://{address}/v1") };
-        done(consul.http.get(consul.url("/status/leader"))).await?;
-        Ok(consul)
+        let base = format!("http://{address}/v1");
+        done(http.get(format!("{base}/status/leader"))).await?;
+        let kept = Kept::default();
+        let keeping = tokio::spawn(keep(http.clone(), base.clone(), kept.clone()));
+        Ok(Self { http, base, kept, keeping })
     }
 
     fn url(&self, path: &str) -> String {
@@ -57,28 +68,40 @@ impl Consul {
     }
 
     async fn enter(&self, service: &str, endpoint: &str, attr: &str, layout: Layout) -> Result<Box<dyn Entry>> {
-        let mut registered = Registered {
+        let registered = Registered {
             http: self.http.clone(),
             base: self.base.clone(),
             service: service.into(),
             endpoint: endpoint.into(),
             layout,
-            passing: None,
+            kept: self.kept.clone(),
         };
         registered.update(attr).await?;
-        registered.pass().await?;
-        registered.passing = Some(tokio::spawn({
-            let request = registered.passing_request();
-            async move {
-                let mut ticks = interval(Duration::from_secs(TTL / 3));
-                while let (_, Some(request)) = (ticks.tick().await, request.try_clone()) {
-                    // It is tried again by the next tick.
-                    let _ = done(request).await;
-                }
-            }
-        }));
+        lock(&self.kept).insert(registered.id());
         Ok(Box::new(registered))
     }
+}
+
+impl Drop for Consul {
+    fn drop(&mut self) {
+        self.keeping.abort();
+    }
+}
+
+/// Passes all checks three times a TTL.
+async fn keep(http: Inner, base: String, kept: Kept) {
+    let mut ticks = interval(Duration::from_secs(TTL / 3));
+    loop {
+        ticks.tick().await;
+        let ids = lock(&kept).clone();
+        let passes = ids.iter().map(|id| done(http.put(format!("{base}/agent/check/pass/service:{id}"))));
+        // What fails is tried again by the next tick.
+        stream::iter(passes).buffer_unordered(PASSES).for_each(|_| async {}).await;
+    }
+}
+
+fn lock(kept: &Kept) -> MutexGuard<'_, BTreeSet<String>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The answer to a request that succeeds.
@@ -142,21 +165,12 @@ struct Registered {
     service: String,
     endpoint: String,
     layout: Layout,
-    passing: Option<JoinHandle<()>>,
+    kept: Kept,
 }
 
 impl Registered {
     fn id(&self) -> String {
         id(&self.service, &self.endpoint)
-    }
-
-    fn passing_request(&self) -> RequestBuilder {
-        self.http.put(format!("{}/agent/check/pass/service:{}", self.base, self.id()))
-    }
-
-    async fn pass(&self) -> Result<()> {
-        done(self.passing_request()).await?;
-        Ok(())
     }
 }
 
@@ -171,16 +185,9 @@ impl Entry for Registered {
     }
 
     async fn withdraw(&self) -> Result<()> {
+        lock(&self.kept).remove(&self.id());
         done(self.http.put(format!("{}/agent/service/deregister/{}", self.base, self.id()))).await?;
         Ok(())
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        if let Some(passing) = &self.passing {
-            passing.abort();
-        }
     }
 }
 

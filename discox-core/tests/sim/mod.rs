@@ -165,8 +165,12 @@ impl World {
         let mut state = self.state();
         if matches!(state.net, Net::Fine | Net::Partitioned) {
             let now = Instant::now();
-            let expired: Vec<_> =
-                state.sessions.iter().filter(|(_, expires)| **expires < now).map(|(session, _)| *session).collect();
+            let expired: Vec<_> = state
+                .sessions
+                .iter()
+                .filter(|(_, expires)| **expires < now)
+                .map(|(session, _)| *session)
+                .collect();
             let any = !expired.is_empty();
             expired.into_iter().for_each(|session| state.end_session(session));
             drop(state);
@@ -229,7 +233,8 @@ impl State {
 
     fn end_session(&mut self, session: u64) {
         self.sessions.remove(&session);
-        let keys: Vec<_> = self.records.iter().filter(|(_, r)| r.session == Some(session)).map(|(k, _)| k.clone()).collect();
+        let keys: Vec<_> =
+            self.records.iter().filter(|(_, r)| r.session == Some(session)).map(|(k, _)| k.clone()).collect();
         keys.iter().for_each(|key| self.delete(key));
     }
 }
@@ -267,7 +272,9 @@ impl Link for SimLink {
             state.sessions.insert(session, Instant::now() + SESSION);
             Ok(())
         });
-        timeout(Duration::from_secs(2), connecting).await.unwrap_or_else(|_| Err(Error::timed_out("connect", SESSION)))?;
+        timeout(Duration::from_secs(2), connecting)
+            .await
+            .unwrap_or_else(|_| Err(Error::timed_out("connect", SESSION)))?;
         Ok(Self { world, session })
     }
 
@@ -281,7 +288,8 @@ impl Link for SimLink {
                 Err(_) => return Error::timed_out("probe", DETECTION),
             }
             let broken = |state: &State| {
-                matches!(state.net, Net::Dead | Net::Partitioned) || !state.sessions.contains_key(&self.session)
+                matches!(state.net, Net::Dead | Net::Partitioned)
+                    || !state.sessions.contains_key(&self.session)
             };
             let next_probe = Instant::now() + DETECTION / 2;
             loop {
@@ -299,7 +307,11 @@ impl Link for SimLink {
     }
 
     async fn close(&self) {
-        let _ = self.world.ask(|state| Ok(state.end_session(self.session))).await;
+        let end = |state: &mut State| {
+            state.end_session(self.session);
+            Ok(())
+        };
+        let _ = self.world.ask(end).await;
     }
 
     fn source(self: &Arc<Self>, service: &Service, _: &SourceOptions) -> SimSource {
@@ -364,7 +376,8 @@ impl Source for SimSource {
 
     async fn open(&self) -> Result<(Snapshot, SimWatch)> {
         let read = |state: &mut State| {
-            let list = state.of(&self.service).map(|(endpoint, stored)| (Arc::from(endpoint), stored.attr.clone()));
+            let list =
+                state.of(&self.service).map(|(endpoint, stored)| (Arc::from(endpoint), stored.attr.clone()));
             Ok((list.collect(), state.revision))
         };
         let (list, seen) = self.world.ask(read).await?;

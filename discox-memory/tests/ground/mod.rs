@@ -8,9 +8,9 @@ use discox_memory::{BackendType, Store};
 use discox_testkit::conformance::{Data, Ground, Makers, Need, Place, Site};
 
 /// Stores of this process.
-pub struct Memory;
+pub(crate) struct Memory;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Site for Memory {
     fn backend(&self) -> BackendType {
         BackendType::Memory
@@ -32,7 +32,7 @@ struct MemoryGround {
     store: Store,
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Ground for MemoryGround {
     fn backend(&self) -> BackendType {
         BackendType::Memory

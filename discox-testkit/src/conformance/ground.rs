@@ -11,7 +11,7 @@ use discox_core::{
 pub use crate::server::Data;
 
 /// Where running registries of one kind can be had. One per backend.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Site: Send + Sync + 'static {
     /// The backend, which is also the name in the test's output.
     fn backend(&self) -> BackendType;
@@ -41,7 +41,7 @@ pub enum Need {
 }
 
 /// One running registry.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Ground: Send + Sync + 'static {
     /// The backend.
     fn backend(&self) -> BackendType;

@@ -18,16 +18,19 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    async fn there<T, F>(&self, work: impl FnOnce(Arc<dyn Ground>) -> F) -> Result<T>
+    /// The futures of grounds need not be `Send`, so that each is made and finished on one thread.
+    async fn there<T, F>(&self, work: impl FnOnce(Arc<dyn Ground>) -> F + Send + 'static) -> Result<T>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
+        F: Future<Output = Result<T>>,
     {
-        self.servers.spawn(work(self.ground.clone())).await.context("the ground panicked")?
+        let (ground, servers) = (self.ground.clone(), self.servers.clone());
+        let done = self.servers.spawn_blocking(move || servers.block_on(work(ground)));
+        done.await.context("the ground panicked")?
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Ground for Remote {
     fn backend(&self) -> BackendType {
         self.ground.backend()

@@ -219,7 +219,7 @@ pub async fn a_shared_connection_survives_a_restart(ground: &dyn Ground) -> Resu
     let mark = watching.seen.mark();
     ground.kill_server().await?;
     watching.seen.wait_for(mark, "the loss", NOTICED, is_lost).await?;
-    ensure!(registry.trouble().is_some(), "the registry handle knows of no trouble");
+    eventually(NOTICED, "the registry handle to know", async || registry.trouble().is_some()).await?;
     ground.start_server(Data::Wiped).await?;
     for register in &registers {
         becomes(&**register, RegisterState::Registered, BACK).await?;

@@ -112,8 +112,9 @@ impl Stage {
     }
 
     async fn open(&self) -> Result<Arc<dyn Ground>> {
-        let site = self.site.clone();
-        let ground = self.servers.spawn(async move { site.open().await }).await.context("the site panicked")??;
+        let (site, servers) = (self.site.clone(), self.servers.clone());
+        let opened = self.servers.spawn_blocking(move || servers.block_on(site.open()));
+        let ground = opened.await.context("the site panicked")??;
         Ok(Arc::new(Remote { ground, servers: self.servers.clone() }))
     }
 

@@ -131,6 +131,14 @@ impl<'a> Scene<'a> {
         self.ground.tool_read(&self.place(endpoint)).await
     }
 
+    /// Waits until nobody who comes new is told of this endpoint. After an expiry the registry may still
+    /// hold the record, as a dead one.
+    pub async fn is_unlisted(&self, endpoint: &str, within: Duration) -> Result<()> {
+        let watching = self.watch().await?;
+        watching.seen.misses(endpoint, within).await?;
+        watching.stop().await
+    }
+
     /// Waits until the registry's own tools show this attr, or no record.
     pub async fn reads(&self, endpoint: &str, attr: Option<&str>, within: Duration) -> Result<()> {
         let what = format!("the registry to hold {attr:?} for {endpoint}");

@@ -19,8 +19,19 @@ struct Entry {
     /// All attrs that were ever wanted, the current one last.
     attrs: Vec<String>,
     ended: Option<Instant>,
+    /// It ended without a word, and its record may still be there.
+    fading: bool,
     /// Somebody removed its record on purpose, on a healthy registry.
     removed_by_hand: bool,
+}
+
+/// What everybody should see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expected {
+    /// The live endpoints and their attrs.
+    pub(crate) live: BTreeMap<String, String>,
+    /// Those of the dead that may still be seen, or not.
+    pub(crate) fading: BTreeSet<String>,
 }
 
 /// What was wrong on the way, by kind.
@@ -34,6 +45,31 @@ pub(crate) struct Verdict {
     pub(crate) wrong_events: Vec<String>,
     /// How often it was told that the registry was lost.
     pub(crate) losses: usize,
+}
+
+impl Expected {
+    /// Exactly these, with these attrs.
+    pub(crate) fn only<const N: usize>(live: [(String, String); N]) -> Self {
+        Self { live: live.into(), fading: BTreeSet::new() }
+    }
+
+    /// What is missing, too much, or other than expected; empty if nothing is.
+    pub(crate) fn differences(&self, shown: &BTreeMap<String, String>) -> String {
+        let missing = self.live.keys().filter(|endpoint| !shown.contains_key(*endpoint));
+        let missing = missing.map(|endpoint| format!("{endpoint} is missing"));
+        let shown = shown.iter().filter(|(endpoint, _)| !self.fading.contains(*endpoint));
+        let other = shown.filter_map(|(endpoint, attr)| match self.live.get(endpoint) {
+            None => Some(format!("{endpoint} is too much")),
+            Some(wanted) if wanted != attr => Some(format!("{endpoint} has {attr:?} and not {wanted:?}")),
+            Some(_) => None,
+        });
+        let all: Vec<_> = missing.chain(other).collect();
+        let mut text = all.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+        if all.len() > 8 {
+            text += &format!(", and {} more", all.len() - 8);
+        }
+        text
+    }
 }
 
 impl Book {
@@ -56,17 +92,35 @@ impl Book {
         self.with(|book| book.entry(endpoint.into()).or_default().ended = Some(Instant::now()));
     }
 
+    /// The endpoint's process is killed: to be called before that is done. Until it is called
+    /// [gone](Book::gone), it does not matter whether somebody shows it.
+    pub(crate) fn died(&self, endpoint: &str) {
+        self.ended(endpoint);
+        self.with(|book| book.entry(endpoint.into()).or_default().fading = true);
+    }
+
+    /// From now on nobody may show the dead endpoint.
+    pub(crate) fn gone(&self, endpoint: &str) {
+        self.with(|book| book.entry(endpoint.into()).or_default().fading = false);
+    }
+
     /// The endpoint's record is removed by hand, so that watchers may miss it until it is repaired.
     pub(crate) fn removed_by_hand(&self, endpoint: &str) {
         self.with(|book| book.entry(endpoint.into()).or_default().removed_by_hand = true);
     }
 
-    /// What everybody should see: the live endpoints and their attrs.
-    pub(crate) fn expected(&self) -> BTreeMap<String, String> {
+    /// What everybody should see.
+    pub(crate) fn expected(&self) -> Expected {
         self.with(|book| {
-            let live = book.iter().filter(|(_, entry)| entry.ended.is_none());
-            live.filter_map(|(endpoint, entry)| Some((endpoint.clone(), entry.attrs.last()?.clone())))
-                .collect()
+            let mut expected = Expected::default();
+            for (endpoint, entry) in book.iter() {
+                if entry.fading {
+                    expected.fading.insert(endpoint.clone());
+                } else if let (None, Some(attr)) = (entry.ended, entry.attrs.last()) {
+                    expected.live.insert(endpoint.clone(), attr.clone());
+                }
+            }
+            expected
         })
     }
 
@@ -163,7 +217,7 @@ mod tests {
         let log = seen([put("a", "1"), put("b", "1"), What::Synced, put("a", "2"), What::Delete("b".into())]);
         let verdict = book.judge(&log);
         assert!(verdict.live_removals.is_empty() && verdict.wrong_adds.is_empty(), "{verdict:?}");
-        assert_eq!(book.expected(), BTreeMap::from([("a".to_owned(), "2".to_owned())]));
+        assert_eq!(book.expected().live, BTreeMap::from([("a".to_owned(), "2".to_owned())]));
 
         let log = seen([
             put("a", "3"),

@@ -3,7 +3,7 @@
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use anyhow::Result;
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 
 use super::stage::Stage;
 use crate::server::Kind;
@@ -80,29 +80,7 @@ impl Settings {
 }
 
 /// Plays a fault; an error says what is wrong.
-pub type Play = for<'a> fn(&'a mut Stage) -> BoxFuture<'a, Result<()>>;
-
-/// Where a fault cannot be, and why.
-#[derive(Clone, Copy, Debug)]
-pub struct Without {
-    /// On which topology, or on all.
-    pub topology: Option<Topology>,
-    /// On which registry.
-    pub kind: Kind,
-    /// Why.
-    pub why: &'static str,
-}
-
-/// A removal of live endpoints that is not promised to be avoided: where, and why.
-#[derive(Clone, Copy, Debug)]
-pub struct Excuse {
-    /// On which topology.
-    pub topology: Topology,
-    /// On which registry.
-    pub kind: Kind,
-    /// Why.
-    pub why: &'static str,
-}
+pub type Play = for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, Result<()>>;
 
 /// One line of the suite's table.
 #[derive(Clone)]
@@ -113,10 +91,10 @@ pub struct Fault {
     pub promise: &'static str,
     /// Where it is played.
     pub on: &'static [Topology],
-    /// Where it does not apply.
-    pub without: &'static [Without],
-    /// Where live endpoints may be removed.
-    pub excuses: &'static [Excuse],
+    /// Where it does not apply, and why.
+    pub without: Vec<(Kind, &'static str)>,
+    /// Where live endpoints may be removed, and why: reported exceptions.
+    pub excuses: Vec<(Topology, Kind, &'static str)>,
     /// Which cells are in the short form.
     pub short: &'static [(Topology, Kind)],
     /// It measures its process and needs one of its own.
@@ -129,13 +107,13 @@ pub struct Fault {
 
 impl Fault {
     /// One that is played on single servers, and not in the short form.
-    pub const fn new(name: &'static str, promise: &'static str, settings: Settings, play: Play) -> Self {
+    pub fn new(name: &'static str, promise: &'static str, settings: Settings, play: Play) -> Self {
         Self {
             name,
             promise,
             on: &[Topology::Single],
-            without: &[],
-            excuses: &[],
+            without: Vec::new(),
+            excuses: Vec::new(),
             short: &[],
             alone: false,
             settings,
@@ -144,31 +122,31 @@ impl Fault {
     }
 
     /// Played on these.
-    pub const fn on(mut self, on: &'static [Topology]) -> Self {
+    pub fn on(mut self, on: &'static [Topology]) -> Self {
         self.on = on;
         self
     }
 
-    /// Not played on these.
-    pub const fn without(mut self, without: &'static [Without]) -> Self {
-        self.without = without;
+    /// Not played on this registry, and why.
+    pub fn without(mut self, kind: Kind, why: &'static str) -> Self {
+        self.without.push((kind, why));
         self
     }
 
-    /// Live endpoints may be removed on these.
-    pub const fn excuses(mut self, excuses: &'static [Excuse]) -> Self {
-        self.excuses = excuses;
+    /// Live endpoints may be removed there, and why.
+    pub fn excused(mut self, topology: Topology, kind: Kind, why: &'static str) -> Self {
+        self.excuses.push((topology, kind, why));
         self
     }
 
     /// In the short form on these.
-    pub const fn short(mut self, short: &'static [(Topology, Kind)]) -> Self {
+    pub fn short(mut self, short: &'static [(Topology, Kind)]) -> Self {
         self.short = short;
         self
     }
 
     /// In a process of its own.
-    pub const fn alone(mut self) -> Self {
+    pub fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
@@ -188,11 +166,15 @@ pub struct Cell {
 impl Cell {
     /// Why live endpoints may be removed, if they may.
     pub fn excuse(&self) -> Option<&'static str> {
-        let excuses = self.fault.excuses.iter();
+        let mut excuses = self.fault.excuses.iter();
         excuses
-            .filter(|excuse| excuse.topology == self.topology && excuse.kind == self.kind)
-            .map(|e| e.why)
-            .next()
+            .find(|(topology, kind, _)| (*topology, *kind) == (self.topology, self.kind))
+            .map(|(.., why)| *why)
+    }
+
+    /// Why it cannot be, if it cannot.
+    pub fn why_not(&self) -> Option<&'static str> {
+        self.fault.without.iter().find(|(kind, _)| *kind == self.kind).map(|(_, why)| *why)
     }
 
     /// Whether it is in the short form.

@@ -1,12 +1,13 @@
 //! Lives of one endpoint that overlap: what an earlier one does late never harms a later one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use discox_core::{Register, Registry};
 use tokio::time::{Instant, sleep};
 
 use super::{
+    book::Expected,
     recovery::shows,
     stage::{Stage, Via},
     tools,
@@ -55,7 +56,7 @@ async fn after<T>(millis: u64, work: impl AsyncFnOnce() -> T) -> T {
 
 /// The later life's record is there, and now and then: is still there a while later.
 async fn holds(stage: &Stage, watcher: &Watcher, endpoint: &str, number: usize) -> Result<()> {
-    let expected = BTreeMap::from([(endpoint.to_owned(), format!("life {number}"))]);
+    let expected = Expected::only([(endpoint.to_owned(), format!("life {number}"))]);
     let shown = shows(watcher, &expected, SHOWN).await;
     shown.map_err(|error| stage.wrong_end(format!("life {number}: {error:#}; seen:{:?}", tail(watcher))))?;
     if number % 50 == 0 {
@@ -77,7 +78,7 @@ async fn holds(stage: &Stage, watcher: &Watcher, endpoint: &str, number: usize) 
 
 /// After the last stop nothing comes back.
 async fn ends(stage: &Stage, watcher: Watcher) -> Result<()> {
-    let nobody = BTreeMap::new();
+    let nobody = Expected::default();
     shows(&watcher, &nobody, SHOWN)
         .await
         .map_err(|error| stage.wrong_end(format!("the last stop: {error:#}")))?;

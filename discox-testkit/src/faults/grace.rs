@@ -34,14 +34,16 @@ pub(crate) async fn grace_removes_the_dead_and_none_of_100(stage: &mut Stage) ->
     stage.servers.kill().await?;
     let killed = Instant::now();
     let victim = processes.swap_remove(0);
-    stage.book.ended(&dead);
+    stage.book.died(&dead);
     victim.kill().await?;
     sleep((stage.settings.ttl * 3).saturating_sub(killed.elapsed())).await;
     stage.servers.start(Data::Kept).await?;
     let back = Instant::now();
-    // The grace still shows it: what it must show is checked when that is over.
+    stage.right_again("recovery", killed, back, stage.recovery_target()).await?;
     removed(stage, &dead, back).await?;
-    stage.recovers(killed, back).await?;
+    stage.book.gone(&dead);
+    stage.still_works().await?;
+    stage.settles().await?;
     stage.book.ended(&alive);
     processes.remove(0).terminate().await
 }
@@ -106,7 +108,7 @@ pub(crate) async fn flapping_connection_ends_the_grace(stage: &mut Stage) -> Res
     let process = Process::registered(stage, &dead, "process", Via::Doors).await?;
     stage.wait_until_right(Duration::from_secs(5)).await?;
     let began = Instant::now();
-    stage.book.ended(&dead);
+    stage.book.died(&dead);
     let mut process = Some(process);
     let gone = || stage.watchers.iter().all(|watcher| !watcher.seen.endpoints().contains_key(&dead));
     // Of each cycle, half is reachable; a further grace for what is missed late, and a TTL to miss it.

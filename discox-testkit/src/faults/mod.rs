@@ -50,7 +50,7 @@ mod watcher;
 use std::path::PathBuf;
 
 pub use self::{
-    cell::{Cell, Fault, Settings, Topology},
+    cell::{Cell, Fault, Play, Settings, Topology},
     runner::run,
     stage::Stage,
     table::faults,

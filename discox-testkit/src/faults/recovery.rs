@@ -1,12 +1,13 @@
 //! After a fault: waiting until all is right again, and for how long that took.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use discox_core::RegisterState;
 use tokio::time::Instant;
 
 use super::{
+    book::Expected,
     notes::TOO_MUCH,
     stage::{Stage, Via},
     tools,
@@ -67,11 +68,7 @@ impl Stage {
     }
 
     /// What is wrong with the registrations and the watchers, if anything is.
-    pub(crate) fn problem(
-        &self,
-        expected: &BTreeMap<String, String>,
-        confirmed: Option<Instant>,
-    ) -> Option<String> {
+    pub(crate) fn problem(&self, expected: &Expected, confirmed: Option<Instant>) -> Option<String> {
         let since = confirmed.map(Instant::into_std);
         let register = self.fleet.iter().find_map(|live| {
             let status = live.register.status();
@@ -137,7 +134,7 @@ impl Stage {
     }
 
     /// The registry's own tool shows one record for each live endpoint and no other.
-    async fn tool_agrees(&self, expected: &BTreeMap<String, String>) -> Result<()> {
+    async fn tool_agrees(&self, expected: &Expected) -> Result<()> {
         let mut last = String::new();
         let agrees = eventually(TOOLS, "the registry's own tool to agree", async || {
             last = match tools::records(self).await {
@@ -157,11 +154,7 @@ impl Stage {
 }
 
 /// Waits until a watcher shows this, and says how it differs if it does not.
-pub(crate) async fn shows(
-    watcher: &Watcher,
-    expected: &BTreeMap<String, String>,
-    within: Duration,
-) -> Result<()> {
+pub(crate) async fn shows(watcher: &Watcher, expected: &Expected, within: Duration) -> Result<()> {
     let right = eventually(within, "the list", async || watcher.differs(expected).is_none()).await;
     right.map_err(|error| anyhow!("{error}: {}", watcher.differs(expected).unwrap_or_default()))
 }

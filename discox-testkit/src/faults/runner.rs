@@ -1,12 +1,14 @@
 //! Plays the cells, side by side and as often as asked for, and keeps what they measured.
 
 use std::{
+    panic::AssertUnwindSafe,
     process::{Command, ExitCode},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use futures_util::FutureExt;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::{
     runtime::{Builder, Handle},
@@ -129,9 +131,9 @@ fn in_its_own_process(cell: &Cell) -> Result<()> {
 /// Plays a cell once and keeps what it measured.
 async fn noted(suite: Arc<Suite>, cell: Cell, form: Form) -> Result<()> {
     let (name, notes, began) = (cell.to_string(), Arc::new(Notes::default()), Instant::now());
-    // A task of its own: a panic is a failure like others.
-    let played = tokio::spawn(once(suite, cell, form, notes.clone())).await;
-    let outcome = played.unwrap_or_else(|error| Err(anyhow!("{error}")));
+    // A panic is a failure like others.
+    let played = AssertUnwindSafe(once(suite, cell, form, notes.clone())).catch_unwind().await;
+    let outcome = played.unwrap_or_else(|_| Err(anyhow!("it panicked, see above")));
     let kept = notes::keep(&notes.line(&name, &form.to_string(), began.elapsed().as_secs_f64(), &outcome));
     outcome.and(kept)
 }
@@ -148,7 +150,5 @@ async fn once(suite: Arc<Suite>, cell: Cell, form: Form, notes: Arc<Notes>) -> R
         (Err(error), Err(judgement)) => error.context(judgement),
     };
     let outcome = anyhow!("{outcome:#}\n{}", stage.describe().await);
-    // Removing servers blocks.
-    let _ = tokio::task::spawn_blocking(move || drop(stage)).await;
     Err(outcome)
 }

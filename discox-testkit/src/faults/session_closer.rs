@@ -39,10 +39,10 @@ async fn exchange(address: &str, session: u64) -> Result<()> {
         stream.write_all(&u32::try_from(message.len())?.to_be_bytes()).await?;
         stream.write_all(message).await?;
     }
-    let answer = read(&mut stream).await?;
+    let answer = read(&mut stream).await.context("the server did not take the session over")?;
     let timeout = answer.get(4..8).and_then(|bytes| Some(i32::from_be_bytes(bytes.try_into().ok()?)));
     ensure!(timeout.is_some_and(|timeout| timeout > 0), "the server does not know session {session:#x}");
-    read(&mut stream).await?;
+    read(&mut stream).await.context("the server did not close the session")?;
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! What a cell plays on: its own servers, live registrations, watchers, and a book of what is true.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write,
     sync::{
         Arc,
@@ -18,7 +17,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use super::{
     Suite,
-    book::{Book, Verdict},
+    book::{Book, Expected, Verdict},
     cell::{Cell, Settings, Topology},
     form::Form,
     notes::Notes,
@@ -290,7 +289,7 @@ impl Stage {
         if let Some(error) = failed {
             return Err(error).context("stop after recovery");
         }
-        let nobody = BTreeMap::new();
+        let nobody = Expected::default();
         for watcher in &self.watchers {
             let empty = eventually(Duration::from_secs(10), "the removals", async || {
                 watcher.differs(&nobody).is_none()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{session_closer, stage::Stage, watcher::differences};
+use super::{book::Expected, session_closer, stage::Stage};
 use crate::server::{
     Kind, Member,
     ask::{four_letters, get, put},
@@ -69,10 +69,10 @@ impl Stored {
 }
 
 /// How the records differ from what they should be; empty if they do not.
-pub(crate) fn disagreement(records: &[Stored], expected: &BTreeMap<String, String>) -> String {
+pub(crate) fn disagreement(records: &[Stored], expected: &Expected) -> String {
     let mut served = BTreeMap::new();
     for record in records {
-        let wanted = expected.get(&record.endpoint);
+        let wanted = expected.live.get(&record.endpoint);
         if record.served {
             let attr = record.attr.clone().or_else(|| wanted.cloned()).unwrap_or_default();
             served.insert(record.endpoint.clone(), attr);
@@ -81,7 +81,7 @@ pub(crate) fn disagreement(records: &[Stored], expected: &BTreeMap<String, Strin
             return format!("{} has several records: {records:?}", record.endpoint);
         }
     }
-    differences(&served, expected)
+    expected.differences(&served)
 }
 
 /// Deletes an endpoint's record.

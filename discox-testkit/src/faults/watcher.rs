@@ -9,6 +9,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::book::Expected;
 use crate::conformance::{Recorder, What};
 
 /// A running discovery and what it has told.
@@ -39,11 +40,7 @@ impl Watcher {
 
     /// What is wrong at the moment, if anything is: it is not synced, was not confirmed since `confirmed`, or
     /// shows something else than what is expected.
-    pub(crate) fn problem(
-        &self,
-        expected: &BTreeMap<String, String>,
-        confirmed: Option<Instant>,
-    ) -> Option<String> {
+    pub(crate) fn problem(&self, expected: &Expected, confirmed: Option<Instant>) -> Option<String> {
         let status = self.discover.status();
         if status.state != DiscoverState::Synced {
             return Some(format!("watcher {} is {:?}: {:?}", self.name, status.state, status.last_error));
@@ -56,7 +53,7 @@ impl Watcher {
     }
 
     /// How what it shows differs from what is expected, if it does.
-    pub(crate) fn differs(&self, expected: &BTreeMap<String, String>) -> Option<String> {
+    pub(crate) fn differs(&self, expected: &Expected) -> Option<String> {
         let seen = self.seen.endpoints();
         let told = seen
             .iter()
@@ -68,7 +65,7 @@ impl Watcher {
             .map(|entry| (entry.endpoint().to_owned(), String::from_utf8_lossy(entry.attr()).into_owned()))
             .collect();
         [("was told", told), ("'s cache holds", held)].into_iter().find_map(|(how, shown)| {
-            let differences = differences(&shown, expected);
+            let differences = expected.differences(&shown);
             (!differences.is_empty()).then(|| format!("watcher {} {how}: {differences}", self.name))
         })
     }
@@ -97,26 +94,7 @@ impl Drop for Watcher {
     }
 }
 
-/// What is missing, too much, or other than expected; empty if nothing is.
-pub(crate) fn differences(shown: &BTreeMap<String, String>, expected: &BTreeMap<String, String>) -> String {
-    let missing = expected
-        .iter()
-        .filter(|(endpoint, _)| !shown.contains_key(*endpoint))
-        .map(|(e, _)| format!("{e} is missing"));
-    let other = shown.iter().filter_map(|(endpoint, attr)| match expected.get(endpoint) {
-        None => Some(format!("{endpoint} is too much")),
-        Some(wanted) if wanted != attr => Some(format!("{endpoint} has {attr:?} and not {wanted:?}")),
-        Some(_) => None,
-    });
-    let all: Vec<_> = missing.chain(other).collect();
-    let mut text = all.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-    if all.len() > 8 {
-        text += &format!(", and {} more", all.len() - 8);
-    }
-    text
-}
-
-/// Tells two.
+/// Tells two: the cache first, so that what has been seen is in the cache.
 struct Both {
     seen: Arc<Recorder>,
     cache: Arc<LiteEndpoint>,
@@ -124,27 +102,27 @@ struct Both {
 
 impl EndpointCacher for Both {
     fn add_or_update(&self, endpoint: &str, attribute: &[u8]) {
-        self.seen.add_or_update(endpoint, attribute);
         self.cache.add_or_update(endpoint, attribute);
+        self.seen.add_or_update(endpoint, attribute);
     }
 
     fn delete(&self, endpoint: &str) {
-        self.seen.delete(endpoint);
         self.cache.delete(endpoint);
+        self.seen.delete(endpoint);
     }
 
     fn add_error(&self, error: &Error) {
-        self.seen.add_error(error);
         self.cache.add_error(error);
+        self.seen.add_error(error);
     }
 
     fn apply(&self, batch: &[Update]) {
-        self.seen.apply(batch);
         self.cache.apply(batch);
+        self.seen.apply(batch);
     }
 
     fn on_event(&self, event: &Event) {
-        self.seen.on_event(event);
         self.cache.on_event(event);
+        self.seen.on_event(event);
     }
 }

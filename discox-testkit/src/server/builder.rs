@@ -5,13 +5,12 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
-use futures_util::future::try_join_all;
 
 use super::Servers;
 use super::docker::Container;
 use super::gates::Gates;
 use super::layout::{Extra, Kind, Node};
-use super::member::{Host, Member};
+use super::member::{Data, Host, Member};
 use super::network::{Network, sweep};
 use super::ports::{PEERS, Port};
 use super::process::Process;
@@ -93,7 +92,7 @@ impl Builder {
             How::Docker => self.containers().await?,
             How::Process => self.processes()?,
         };
-        try_join_all(servers.members().iter().map(Member::begin)).await?;
+        servers.start(Data::Wiped).await?;
         say_once(kind, &servers).await;
         Ok(servers)
     }

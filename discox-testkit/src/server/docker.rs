@@ -29,7 +29,7 @@ use super::network::Network;
 use super::ports::Port;
 use super::session::{LABEL, Session};
 use super::{settings, tail};
-use crate::wait::eventually;
+use crate::wait::eventually_send;
 
 /// Creating a container from a large image on a busy machine; pulling it is on top where it is not here.
 const CREATION_TAKES: Duration = Duration::from_secs(120);
@@ -66,7 +66,15 @@ impl Container {
         network: Option<Arc<Network>>,
     ) -> Result<Container> {
         let docker = docker_client_instance().await?;
-        Ok(Container { kind, name, image: image(kind), port, network, docker, state: Mutex::default() })
+        Ok(Container {
+            kind,
+            name,
+            image: settings::image(kind),
+            port,
+            network,
+            docker,
+            state: Mutex::default(),
+        })
     }
 
     /// The member's folders: its data, its configuration, the builder's files. As in the official ZooKeeper image.
@@ -162,7 +170,7 @@ impl Container {
         }
         let nine = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
         self.docker.kill_container(&self.name, Some(nine)).await?;
-        eventually(KILL_TAKES, "its end", async || self.ended().await).await?;
+        eventually_send(KILL_TAKES, "its end", || self.ended()).await?;
         if let (Some(network), Some(ip), false) = (&self.network, &state.ip, state.cut_off) {
             // The next start would give it another address.
             self.leave(network.name()).await?;
@@ -289,13 +297,4 @@ pub(crate) fn finish(removal: impl Future<Output = Result<()>> + Send + 'static)
 
 fn text(part: LogOutput) -> String {
     String::from_utf8_lossy(&part.into_bytes()).into_owned()
-}
-
-fn image(kind: Kind) -> String {
-    let (setting, official) = match kind {
-        Kind::Etcd => ("DISCOX_TEST_ETCD_IMAGE", "quay.io/coreos/etcd:v3.5.16"),
-        Kind::Zookeeper => ("DISCOX_TEST_ZOOKEEPER_IMAGE", "zookeeper:3.9.3"),
-        Kind::Consul => ("DISCOX_TEST_CONSUL_IMAGE", "hashicorp/consul:1.20"),
-    };
-    settings::value(setting).unwrap_or_else(|| official.to_owned())
 }

@@ -1,10 +1,17 @@
 //! etcd: how it is started, and what it is asked.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::net::TcpStream;
 
 use super::ask::{get, post};
 use super::layout::{Layout, Node, Plan};
+use crate::wait::eventually_send;
+
+/// An election on a busy machine, and then some.
+const REPLACED_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
     let node = layout.node();
@@ -52,27 +59,39 @@ pub(crate) async fn version(address: &str) -> Result<String> {
 }
 
 /// Tells the cluster, through a member that answers, that `node` starts again from nothing: etcd refuses a
-/// known member that has lost its data. True when there was one to tell; else the cluster begins anew.
+/// known member that has lost its data. True when there was one to tell; false when all others are down, and the
+/// cluster begins anew.
 pub(crate) async fn replace(nodes: &[Node], node: &Node) -> Result<bool> {
-    for other in nodes.iter().filter(|other| other.name != node.name) {
-        if answers(&other.address).await {
-            let list = post(&other.address, "/v3/cluster/member/list", &json!({})).await?;
-            let known = list["members"].as_array().into_iter().flatten();
-            // One that never started again since it was added has no name.
-            if let Some(member) =
-                known.into_iter().find(|member| member["peerURLs"] == json!([peer_url(node)]))
-            {
-                change(other, "remove", json!({ "ID": member["ID"] })).await?;
-            }
-            change(other, "add", json!({ "peerURLs": [peer_url(node)] })).await?;
-            return Ok(true);
+    let others: Vec<&Node> = nodes.iter().filter(|other| other.name != node.name).collect();
+    // It may be electing a leader just now, and lose what it is told.
+    eventually_send(REPLACED_WITHIN, "the cluster to take the member again", || async {
+        match healthy(&others).await? {
+            Some(other) => replace_by(other, node).await.is_ok().then_some(true),
+            None => Some(false),
         }
-    }
-    Ok(false)
+    })
+    .await
 }
 
-async fn change(member: &Node, how: &str, what: Value) -> Result<()> {
-    let path = format!("/v3/cluster/member/{how}");
-    post(&member.address, &path, &what).await.with_context(|| format!("etcd member {how}"))?;
+async fn replace_by(other: &Node, node: &Node) -> Result<()> {
+    let list = post(&other.address, "/v3/cluster/member/list", &json!({})).await?;
+    let mut known = list["members"].as_array().into_iter().flatten();
+    // By its address: one that never started again since it was added has no name.
+    if let Some(member) = known.find(|member| member["peerURLs"] == json!([peer_url(node)])) {
+        post(&other.address, "/v3/cluster/member/remove", &json!({ "ID": member["ID"] })).await?;
+    }
+    post(&other.address, "/v3/cluster/member/add", &json!({ "peerURLs": [peer_url(node)] })).await?;
     Ok(())
+}
+
+/// A member that answers; None as long as one may still come to it.
+async fn healthy<'a>(members: &[&'a Node]) -> Option<Option<&'a Node>> {
+    let mut down = true;
+    for member in members {
+        if answers(&member.address).await {
+            return Some(Some(member));
+        }
+        down &= TcpStream::connect(&member.address).await.is_err();
+    }
+    down.then_some(None)
 }

@@ -11,19 +11,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep};
 
 use super::layout::Kind;
 use super::ports::PEERS;
-
-/// How long a connection waits at a gate for a member which does not listen (yet).
-const STARTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// The members that are cut off.
 type Cut = BTreeSet<usize>;
@@ -152,7 +147,7 @@ impl Hall {
         };
         let mut onward = None;
         if !is_cut(&self.cut.borrow()) {
-            let Some(mut server) = connect(port).await else { return };
+            let Ok(mut server) = TcpStream::connect(local(port)).await else { return };
             let mut cut = self.cut.clone();
             tokio::select! {
                 _ = self.copy(&mut stream, &mut server) => return,
@@ -195,19 +190,6 @@ impl Hall {
             if !is_cut {
                 let _ = by.send_to(&datagram[..length], local(*port)).await;
             }
-        }
-    }
-}
-
-/// A peer that is just starting finds itself called already; without this patience it would be called again
-/// only after some seconds.
-async fn connect(port: u16) -> Option<TcpStream> {
-    let deadline = Instant::now() + STARTS_WITHIN;
-    loop {
-        match TcpStream::connect(local(port)).await {
-            Ok(stream) => return Some(stream),
-            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
-            Err(_) => return None,
         }
     }
 }

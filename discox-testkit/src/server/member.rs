@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 use super::docker::Container;
 use super::layout::{Extra, Kind, Layout, Node};
 use super::process::Process;
 use super::{etcd, zookeeper};
-use crate::wait::eventually;
+use crate::wait::eventually_send;
 
 /// From start to answering: seconds on an idle machine, more where several test runs share two cores.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -113,15 +112,15 @@ impl Member {
         }
     }
 
-    /// The first start, when there is nothing yet.
-    pub(crate) async fn begin(&self) -> Result<()> {
-        self.launch_as(true, false).await.with_context(|| format!("starting {self}"))?;
+    /// Starts it together with all others, of which none runs.
+    pub(crate) async fn begin(&self, data: Data) -> Result<()> {
+        self.launch_as(data == Data::Wiped, false).await.with_context(|| format!("starting {self}"))?;
         self.ready().await
     }
 
     /// Waits until it answers as one that can serve; the error carries the end of its log.
     pub async fn ready(&self) -> Result<()> {
-        let answers = eventually(READY_WITHIN, "its answer", async || {
+        let answers = eventually_send(READY_WITHIN, "its answer", || async {
             if self.answers().await { Some(None) } else { self.ended().await.map(Some) }
         });
         match answers.await {
@@ -158,7 +157,7 @@ impl Member {
 
     async fn paused(&self, pause: bool) -> Result<()> {
         match &self.host {
-            Host::Process(process) => process.signal(if pause { Signal::STOP } else { Signal::CONT }),
+            Host::Process(process) => process.pause(pause).await,
             Host::Container(container) => container.pause(pause).await,
         }
     }

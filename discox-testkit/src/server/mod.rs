@@ -39,7 +39,7 @@ use futures_util::future::{join_all, try_join_all};
 pub use self::builder::Builder;
 pub use self::layout::Kind;
 pub use self::member::{Data, Member};
-use crate::wait::eventually;
+use crate::wait::eventually_send;
 
 /// One server, or the members of one cluster. Dropping it removes them and their data.
 pub struct Servers {
@@ -100,7 +100,7 @@ impl Servers {
 
     /// Waits until exactly one leads, 30 s at most.
     pub async fn elected(&self) -> Result<(usize, &Member)> {
-        eventually(Duration::from_secs(30), "a leader", async || self.leader().await).await
+        eventually_send(Duration::from_secs(30), "a leader", || self.leader()).await
     }
 
     /// Kills all at once.
@@ -109,9 +109,10 @@ impl Servers {
         Ok(())
     }
 
-    /// Starts all at once, after [`kill`](Servers::kill), and waits until all answer.
+    /// Starts all at once, after [`kill`](Servers::kill), and waits until all answer: with their data, or as a
+    /// new cluster.
     pub async fn start(&self, data: Data) -> Result<()> {
-        try_join_all(self.members.iter().map(|member| member.start(data))).await?;
+        try_join_all(self.members.iter().map(|member| member.begin(data))).await?;
         Ok(())
     }
 }

@@ -8,14 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::time::timeout;
 
 use super::gates::Gates;
 use super::layout::{Kind, Plan};
 use super::ports::Port;
 use super::{settings, tail};
+use crate::wait::eventually_send;
 
+/// A signal reaches a thread when it is its turn.
+const STOP_TAKES: Duration = Duration::from_secs(20);
 /// More than any command of the registries' own tools takes.
 const TOOL_TAKES: Duration = Duration::from_secs(60);
 
@@ -115,12 +118,18 @@ impl Process {
         Ok(())
     }
 
-    /// Stops it by SIGSTOP, or lets it go on.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let running = self.child();
-        let pid = running.as_ref().and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
-        kill_process(pid.context("it does not run")?, signal)?;
-        Ok(())
+    /// Stops it by SIGSTOP, with all its threads when this returns, or lets it go on.
+    pub(crate) async fn pause(&self, pause: bool) -> Result<()> {
+        let pid =
+            self.child().as_ref().and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
+        let pid = pid.context("it does not run")?;
+        if !pause {
+            return Ok(kill_process(pid, Signal::CONT)?);
+        }
+        kill_process(pid, Signal::STOP)?;
+        let stops = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let stopped = || async move { matches!(waitid(WaitId::Pid(pid), stops), Ok(Some(_))) };
+        eventually_send(STOP_TAKES, "its stop", stopped).await
     }
 
     /// How it ended, if it did by itself.

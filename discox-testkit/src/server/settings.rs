@@ -10,6 +10,8 @@ use testcontainers::core::client::docker_client_instance;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use super::layout::Kind;
+
 /// A daemon that takes longer than this to say hello is of no use to the tests.
 const DAEMON_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -51,6 +53,16 @@ pub(crate) fn value(name: &str) -> Option<String> {
     static FILE: OnceLock<HashMap<String, String>> = OnceLock::new();
     let set = std::env::var(name).ok().filter(|value| !value.is_empty());
     set.or_else(|| FILE.get_or_init(read_file).get(name).cloned())
+}
+
+/// The container image of this server: as set, else the official one.
+pub(crate) fn image(kind: Kind) -> String {
+    let (setting, official) = match kind {
+        Kind::Etcd => ("DISCOX_TEST_ETCD_IMAGE", "quay.io/coreos/etcd:v3.5.16"),
+        Kind::Zookeeper => ("DISCOX_TEST_ZOOKEEPER_IMAGE", "zookeeper:3.9.3"),
+        Kind::Consul => ("DISCOX_TEST_CONSUL_IMAGE", "hashicorp/consul:1.20"),
+    };
+    value(setting).unwrap_or_else(|| official.to_owned())
 }
 
 /// The program of this setting, else the one of this name on PATH.

@@ -7,8 +7,10 @@ use anyhow::{Context, Result};
 use super::ask::four_letters;
 use super::layout::{Layout, Plan};
 
-/// Small and quick to start.
-const JVM_FLAGS: &str = "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1";
+/// Small and quick to start; no flush, since data must outlive the process and not the machine; and votes are sent
+/// again after a second at most, where a lost one would hold up an election for up to a minute.
+const JVM_FLAGS: &str = "-Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.forceSync=no \
+                         -Dzookeeper.fastleader.maxNotificationInterval=1000";
 
 pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
     let config = format!("{}/zoo.cfg", layout.config);
@@ -16,9 +18,8 @@ pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
         (config.clone(), zoo_cfg(layout).into_bytes()),
         (format!("{}/myid", layout.data), format!("{}\n", layout.me + 1).into_bytes()),
     ];
-    let flags = format!("{JVM_FLAGS} -Dzookeeper.forceSync=no");
     let args = std::iter::once(config).chain(layout.extra_args()).collect();
-    Plan { args, env: vec![("JVMFLAGS".into(), flags)], files }
+    Plan { args, env: vec![("JVMFLAGS".into(), JVM_FLAGS.into())], files }
 }
 
 fn zoo_cfg(layout: &Layout<'_>) -> String {

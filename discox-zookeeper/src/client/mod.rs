@@ -23,12 +23,12 @@ pub(crate) struct Options {
     pub(crate) session_timeout: Duration,
 }
 
-/// The state of a session. It starts connected.
+/// The state of a session's connection. It starts connected.
 #[derive(Clone, Debug)]
 pub(crate) enum State {
     /// Requests are answered. Left when the connection breaks or falls silent.
     Connected,
-    /// The client looks for a member; the session may survive. Left by finding one, or by giving up.
+    /// The client looks for a member, as long as it is let.
     Disconnected,
     /// Over for good.
     Ended(Fault),

@@ -85,18 +85,6 @@ impl Client {
         States(self.states.clone())
     }
 
-    /// Waits until requests are answered. Cancel-safe.
-    pub(crate) async fn connected(&self) -> Result<(), Fault> {
-        let mut states = self.states();
-        loop {
-            match states.now() {
-                State::Connected => return Ok(()),
-                State::Disconnected => states.changed().await,
-                State::Ended(fault) => return Err(fault),
-            }
-        }
-    }
-
     /// Closes the session, and waits until the servers know or the connection is lost.
     pub(crate) async fn close(&self) {
         drop(self.inner.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -22,9 +22,9 @@ use super::server::Tools;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
-pub struct Consul;
+pub(super) struct Consul;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Tools for Consul {
     const BACKEND: BackendType = BackendType::Consul;
     const KIND: Kind = Kind::Consul;

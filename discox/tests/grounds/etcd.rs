@@ -13,9 +13,9 @@ use discox_testkit::{
 use super::server::Tools;
 
 #[derive(Default)]
-pub struct Etcd;
+pub(super) struct Etcd;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Tools for Etcd {
     const BACKEND: BackendType = BackendType::Etcd;
     const KIND: Kind = Kind::Etcd;

@@ -1,7 +1,6 @@
-//! The embedded backend.
+//! The embedded backend, as its own tests have it.
 
-pub use memory::Memory;
-
-/// As its own tests have it.
 #[path = "../../../discox-memory/tests/ground/mod.rs"]
-mod memory;
+mod own;
+
+pub(super) use own::Memory;

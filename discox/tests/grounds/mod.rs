@@ -12,7 +12,7 @@ use discox::{BackendType, DiscoverConfig, RegisterConfig, RegistryConfig};
 use discox_testkit::conformance::{Makers, Site};
 
 /// One of each.
-pub fn all() -> Vec<Arc<dyn Site>> {
+pub(super) fn all() -> Vec<Arc<dyn Site>> {
     vec![
         Arc::new(memory::Memory),
         Arc::new(server::Server::<etcd::Etcd>::default()),

@@ -11,8 +11,8 @@ use discox_testkit::{
 };
 
 /// What is particular to a registry: its name, its TTLs and its tools.
-#[async_trait]
-pub trait Tools: Default + Send + Sync + 'static {
+#[async_trait(?Send)]
+pub(super) trait Tools: Default + Send + Sync + 'static {
     const BACKEND: BackendType;
     const KIND: Kind;
     /// What is added to the granted TTL before a killed process is missed (spec 4.3).
@@ -26,9 +26,9 @@ pub trait Tools: Default + Send + Sync + 'static {
 
 /// Where servers of this kind can be had.
 #[derive(Default)]
-pub struct Server<T>(PhantomData<T>);
+pub(super) struct Server<T>(PhantomData<T>);
 
-#[async_trait]
+#[async_trait(?Send)]
 impl<T: Tools> Site for Server<T> {
     fn backend(&self) -> BackendType {
         T::BACKEND
@@ -51,7 +51,7 @@ impl<T> ServerGround<T> {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl<T: Tools> Ground for ServerGround<T> {
     fn backend(&self) -> BackendType {
         T::BACKEND

@@ -22,9 +22,9 @@ use super::server::Tools;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
-pub struct Zookeeper;
+pub(super) struct Zookeeper;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Tools for Zookeeper {
     const BACKEND: BackendType = BackendType::Zookeeper;
     const KIND: Kind = Kind::Zookeeper;

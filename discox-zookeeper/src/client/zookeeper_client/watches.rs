@@ -25,9 +25,19 @@ impl States {
         }
     }
 
-    /// Resolves when the state is or was another one since [`States::now`]. Cancel-safe.
+    /// Resolves when the state is or was another one since the client was made, or since
+    /// [`States::now`]. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
         self.0.changed().await;
+    }
+
+    /// Resolves when the connection is or was lost since then. Cancel-safe.
+    pub(crate) async fn broken(&mut self) -> Fault {
+        self.changed().await;
+        match self.now() {
+            State::Ended(fault) => fault,
+            State::Connected | State::Disconnected => Fault::Disconnected("closed or silent".into()),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::output::Format;
 /// Every setting is taken from its flag, else from its variable, else from the file given by --config,
 /// else it has its default.
 #[derive(Debug, Parser)]
-#[command(name = "discox", version, arg_required_else_help = false, disable_help_subcommand = true)]
+#[command(name = "discox", version, disable_help_subcommand = true)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -24,6 +24,7 @@ pub(crate) struct Args {
 
 /// What all subcommands take.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     /// The registry: etcd, zookeeper or consul [default: etcd]
     #[arg(long, env = "DISCOX_BACKEND", value_name = "NAME", global = true, hide_env_values = true)]

@@ -1,11 +1,14 @@
-//! What the library logs goes to standard error, as `RUST_LOG` wishes. By default only warnings.
+//! What the library logs goes to standard error, as `RUST_LOG` wishes. By default only its warnings; what the
+//! registries' clients say of the same losses is left out.
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
-/// What the connection warns of is what the command says by itself when it fails or watches.
-const QUIET: &str = "warn,discox_core::link=off";
+const WARNINGS: &str = "discox=warn";
+
+/// Without the connection's warnings: a command that fails or watches tells them by itself.
+const QUIET: &str = "discox=warn,discox_core::link=off";
 
 /// Begins to log. The returned function is for a command that has nothing more to say by itself: from
 /// then on losses of the registry are logged too.
@@ -22,7 +25,7 @@ pub(crate) fn begin() -> impl FnOnce() {
     move || {
         if is_default {
             // It fails only when nothing logs any more.
-            let _ = filter.reload(EnvFilter::new("warn"));
+            let _ = filter.reload(EnvFilter::new(WARNINGS));
         }
     }
 }

@@ -1,0 +1,211 @@
+//! A run: the servers, and what is known so far.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use discox::BackendType;
+use discox_testkit::server::{Kind, Servers};
+
+use crate::{
+    client::{Client, Entry, Sight, Watching},
+    facade::Discox,
+    lane::Lane,
+    options::Options,
+    raw::{self, Layout, Raw},
+    report::{Report, Row},
+};
+
+/// A heart beat of the usual length, as the numbers to reach have it.
+pub const HEART_BEAT: Duration = Duration::from_secs(10);
+
+/// What workloads work with.
+pub struct Bench {
+    /// What is to be measured.
+    pub options: Options,
+    /// What is known so far.
+    pub report: Report,
+}
+
+impl Bench {
+    /// Notes a row, and says it.
+    pub fn note(&mut self, row: Row) {
+        let cells = crate::report::cells(&row);
+        eprintln!("  {}: {}", row.workload, cells.join("  "));
+        self.report.put(row);
+    }
+}
+
+/// A registry of its own for one workload, and a raw client on it that makes the changes which others
+/// watch.
+pub struct World {
+    /// Which registry.
+    pub backend: BackendType,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    driver: Lane,
+    raw: Arc<dyn Raw>,
+    _servers: Servers,
+}
+
+impl World {
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub async fn start(backend: BackendType) -> Result<Self> {
+        let kind = match backend {
+            BackendType::Etcd => Kind::Etcd,
+            BackendType::Zookeeper => Kind::Zookeeper,
+            BackendType::Consul => Kind::Consul,
+            other => anyhow::bail!("{other} needs no server"),
+        };
+        let mut servers = Servers::builder(kind);
+        if backend == BackendType::Zookeeper {
+            // The tests' 128 MB are not meant for 100,000 nodes.
+            servers = servers.env("JVMFLAGS", "-Xmx1g -XX:TieredStopAtLevel=4");
+        }
+        let servers = servers.start().await?;
+        let address = servers.addresses().into_iter().next().context("no address")?;
+        let driver = Lane::new("driver")?;
+        let raw = driver
+            .run({
+                let address = address.clone();
+                move || async move { Ok(Arc::from(raw::connect(backend, &address).await?)) }
+            })
+            .await?;
+        Ok(Self { backend, address, driver, raw, _servers: servers })
+    }
+
+    /// Writes the first `n` endpoints of a service.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn fill(&self, service: &str, n: usize, side: Side) -> Result<()> {
+        let (raw, service) = (self.raw.clone(), service.to_owned());
+        self.driver.run(move || async move { raw.fill(&service, n, side.layout()).await }).await
+    }
+
+    /// Does something with the raw client that makes the changes.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn drive<T, F>(&self, work: impl FnOnce(Arc<dyn Raw>) -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + 'static,
+    {
+        let raw = self.raw.clone();
+        self.driver.run(move || work(raw)).await
+    }
+}
+
+/// The two that are compared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// discox.
+    Discox,
+    /// The raw client.
+    Raw,
+}
+
+/// Both, in the order in which they take turns.
+pub const SIDES: [Side; 2] = [Side::Discox, Side::Raw];
+
+impl Side {
+    /// For names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discox => "discox",
+            Self::Raw => "raw",
+        }
+    }
+
+    fn layout(self) -> Layout {
+        match self {
+            Self::Discox => Layout::Discox,
+            Self::Raw => Layout::Plain,
+        }
+    }
+}
+
+/// One side on a lane of its own, connected.
+#[derive(Clone)]
+pub struct Party {
+    /// Which side.
+    pub side: Side,
+    /// Its lane.
+    pub lane: Arc<Lane>,
+    /// Its connection.
+    pub client: Arc<dyn Client>,
+}
+
+impl Party {
+    /// Connects to the registry at `address`, which may be a [`Tap`](crate::tap::Tap)'s.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn connect(side: Side, backend: BackendType, address: &str) -> Result<Self> {
+        let lane = Arc::new(Lane::new(side.as_str())?);
+        let address = address.to_owned();
+        let client = lane
+            .run(move || async move {
+                Ok(match side {
+                    Side::Discox => Arc::new(Discox::new(backend, &address, HEART_BEAT)?) as Arc<dyn Client>,
+                    Side::Raw => Arc::from(raw::connect(backend, &address).await? as Box<dyn Client>),
+                })
+            })
+            .await?;
+        Ok(Self { side, lane, client })
+    }
+
+    /// Watches a service.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn watch(&self, service: &str) -> Result<Watched> {
+        let sight = Arc::new(Sight::default());
+        let (client, service) = (self.client.clone(), service.to_owned());
+        let watching = self
+            .lane
+            .run({
+                let sight = sight.clone();
+                move || async move { Ok(Arc::from(client.watch(&service, sight).await?)) }
+            })
+            .await?;
+        Ok(Watched { watching, sight })
+    }
+
+    /// What the lane has worked so far.
+    ///
+    /// # Errors
+    /// The lane has ended.
+    pub async fn cpu(&self) -> Result<Duration> {
+        self.lane.run(|| async { Ok(crate::clock::thread_cpu()) }).await
+    }
+}
+
+/// A service that a party watches.
+#[derive(Clone)]
+pub struct Watched {
+    /// The cache.
+    pub watching: Arc<dyn Watching>,
+    /// What looks at it.
+    pub sight: Arc<Sight>,
+}
+
+/// Registers by the raw client, in a way that this side can read.
+///
+/// # Errors
+/// The registry's.
+pub async fn register_for(
+    side: Side,
+    raw: &Arc<dyn Raw>,
+    service: &str,
+    endpoint: &str,
+    attr: &str,
+) -> Result<Box<dyn Entry>> {
+    match side {
+        Side::Discox => raw.register_for_discox(service, endpoint, attr).await,
+        Side::Raw => raw.register(service, endpoint, attr).await,
+    }
+}

@@ -1,0 +1,27 @@
+//! What is measured.
+
+pub mod churn;
+pub mod first_list;
+pub mod many;
+pub mod memory;
+pub mod propagation;
+pub mod reads;
+
+use std::{future::Future, pin::Pin};
+
+use anyhow::Result;
+
+use crate::bench::Bench;
+
+/// A workload: measures, and notes rows.
+pub type Workload = for<'a> fn(&'a mut Bench) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// All of them, by name, in the order in which they run.
+pub const ALL: [(&str, Workload); 6] = [
+    ("reads", |bench| Box::pin(reads::run(bench))),
+    ("memory", |bench| Box::pin(memory::run(bench))),
+    ("propagation", |bench| Box::pin(propagation::run(bench))),
+    ("first_list", |bench| Box::pin(first_list::run(bench))),
+    ("churn", |bench| Box::pin(churn::run(bench))),
+    ("many", |bench| Box::pin(many::run(bench))),
+];

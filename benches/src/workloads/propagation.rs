@@ -1,0 +1,143 @@
+//! From the call that registers, changes or removes an endpoint to the moment at which a watcher's cache
+//! shows it, with `n` others present.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use discox::BackendType;
+use tokio::time::{sleep_until};
+
+use crate::{
+    bench::{Bench, Party, SIDES, Side, Watched, World},
+    client::Entry,
+    report::{Row, Target},
+    stats::Stat,
+};
+
+const NAME: &str = "propagation";
+
+/// What is done to the endpoint, in turn.
+const STEPS: [&str; 3] = ["register", "attr", "deregister"];
+
+/// The endpoint that comes and goes; no other is called so.
+const ENDPOINT: &str = "10.255.255.1:9000";
+
+/// Measures, and notes rows.
+///
+/// # Errors
+/// It could not be run.
+pub async fn run(bench: &mut Bench) -> Result<()> {
+    for backend in bench.options.backends() {
+        let world = World::start(backend).await?;
+        for n in bench.options.sizes(&[0, 1_000, 10_000], &[0, 1_000]) {
+            let samples = bench.options.samples(300, if backend == BackendType::Consul { 10 } else { 30 });
+            let mut runners = Vec::new();
+            for side in SIDES {
+                runners.push(Runner::new(&world, side, n).await?);
+            }
+            for sample in 0..samples {
+                for step in 0..STEPS.len() {
+                    for runner in &mut runners {
+                        runner.step(step, sample).await?;
+                    }
+                }
+            }
+            note(bench, backend, n, &runners);
+        }
+        compare_sizes(bench, backend);
+    }
+    Ok(())
+}
+
+fn note(bench: &mut Bench, backend: BackendType, n: usize, runners: &[Runner]) {
+    for (step, what) in STEPS.iter().enumerate() {
+        let [discox, raw] = SIDES.map(|side| {
+            let times = runners.iter().filter(|runner| runner.party.side == side);
+            Stat::millis(&times.flat_map(|runner| runner.times[step].clone()).collect::<Vec<_>>())
+        });
+        let target = Target::Ratio(if backend == BackendType::Consul { 1.1 } else { 1.15 });
+        bench.note(Row::new(NAME, backend, what, n, "ms", discox).against(raw).target(target));
+    }
+}
+
+/// How the cost grows: the largest against the empty service.
+fn compare_sizes(bench: &mut Bench, backend: BackendType) {
+    let name = backend.to_string();
+    let median = |n: usize, what: &str| {
+        let row = bench.report.of(NAME).find(|row| row.backend == name && row.n == n && row.what == what)?;
+        Some((row.discox.median, row.raw?.median))
+    };
+    let mut rows = Vec::new();
+    for what in STEPS {
+        if let (Some(empty), Some(full)) = (median(0, what), median(10_000, what)) {
+            let row = Row::new(
+                "propagation growth",
+                backend,
+                &format!("{what}, N = 10,000 to N = 0"),
+                10_000,
+                "×",
+                Stat::one(full.0 / empty.0),
+            )
+            .against(Stat::one(full.1 / empty.1));
+            rows.push(if backend == BackendType::Consul { row } else { row.target(Target::AtMost(1.3)) });
+        }
+    }
+    rows.into_iter().for_each(|row| bench.note(row));
+}
+
+/// One side, with a service of its own.
+struct Runner {
+    party: Party,
+    watched: Watched,
+    service: String,
+    entry: Option<Box<dyn Entry>>,
+    /// When discox's floor between two queries of Consul is over, so that none is measured.
+    not_before: Instant,
+    pause: Duration,
+    times: [Vec<Duration>; 3],
+}
+
+impl Runner {
+    async fn new(world: &World, side: Side, n: usize) -> Result<Self> {
+        let service = format!("{NAME}-{n}-{}", side.as_str());
+        world.fill(&service, n, side).await?;
+        let party = Party::connect(side, world.backend, &world.address).await?;
+        let watched = party.watch(&service).await?;
+        anyhow::ensure!(watched.watching.len() == n, "{side:?} sees {} of {n}", watched.watching.len());
+        let pause = match world.backend {
+            BackendType::Consul => Duration::from_millis(150) + Duration::from_micros(70) * u32::try_from(n)?,
+            _ => Duration::from_millis(2),
+        };
+        let times = [Vec::new(), Vec::new(), Vec::new()];
+        Ok(Self { party, watched, service, entry: None, not_before: Instant::now() + pause, pause, times })
+    }
+
+    async fn step(&mut self, step: usize, sample: usize) -> Result<()> {
+        sleep_until(self.not_before.into()).await;
+        let attr = (step < 2).then(|| crate::fleet::attr(step, sample));
+        let (client, sight, service) =
+            (self.party.client.clone(), self.watched.sight.clone(), self.service.clone());
+        let entry = self.entry.take();
+        let work = move || async move {
+            let coming = sight.of(ENDPOINT, attr.as_deref());
+            let began = Instant::now();
+            let entry = match (entry, attr) {
+                (None, attr) => Some(client.register(&service, ENDPOINT, &attr.unwrap_or_default()).await?),
+                (Some(entry), Some(attr)) => {
+                    entry.update(&attr).await?;
+                    Some(entry)
+                }
+                (Some(entry), None) => {
+                    entry.withdraw().await?;
+                    None
+                }
+            };
+            Ok((entry, coming.after(began).await?))
+        };
+        let (entry, took) = self.party.lane.run(work).await?;
+        self.entry = entry;
+        self.times[step].push(took);
+        self.not_before = Instant::now() + self.pause;
+        Ok(())
+    }
+}
