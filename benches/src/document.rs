@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use crate::{
-    figures, options::Publish, peers,
+    figures,
+    options::Publish,
+    peers,
     report::{HEAD, Report, Row, cells, table},
 };
 
@@ -32,7 +34,10 @@ pub fn environment() -> Vec<String> {
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = read("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".into());
-    vec![format!("{cores} cores ({model}), {}; servers on the same machine, data in memory", std::env::consts::OS)]
+    vec![format!(
+        "{cores} cores ({model}), {}; servers on the same machine, data in memory",
+        std::env::consts::OS
+    )]
 }
 
 /// All results as tables.
@@ -65,8 +70,8 @@ pub fn publish(report: &Report, publish: &Publish) -> Result<()> {
         fs::write(publish.plots.join(format!("{name}.svg")), figure.svg())?;
         images.push_str(&format!("![{}](benches/plots/{name}.svg)\n", figure.title));
     }
-    let document = fs::read_to_string(&publish.document)
-        .with_context(|| publish.document.display().to_string())?;
+    let document =
+        fs::read_to_string(&publish.document).with_context(|| publish.document.display().to_string())?;
     let (before, rest) = document.split_once(BEGIN).with_context(|| format!("no line {BEGIN}"))?;
     let (_, after) = rest.split_once(END).with_context(|| format!("no line {END}"))?;
     let section = format!("{before}{BEGIN}\n\n{}{images}\n{END}{after}", tables(report));

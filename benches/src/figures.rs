@@ -16,12 +16,29 @@ pub fn all(report: &Report) -> Vec<(String, Figure)> {
         figures.push((format!("propagation-{backend}"), by_size(report, "propagation", &title, &kinds)));
     }
     let kinds = BACKENDS.map(|backend| (backend.to_owned(), backend, "time"));
-    figures.push(("first-list".into(), by_size(report, "first_list", "The first list, by its length", &kinds)));
-    figures.push(("churn-cpu".into(), by_backend(report, "churn", "CPU, 21 paced", 1_000, "CPU of a watcher for 21 changes, 1,000 present")));
-    figures.push(("memory".into(), by_backend(report, "memory", "an endpoint", 10_000, "Memory of a watched endpoint")));
-    figures.push(("at-rest".into(), by_backend(report, "many", "endpoints kept: CPU at rest", 10_000, "CPU at rest, 10,000 endpoints kept")));
+    figures
+        .push(("first-list".into(), by_size(report, "first_list", "The first list, by its length", &kinds)));
+    figures.push((
+        "churn-cpu".into(),
+        by_backend(report, "churn", "CPU, 21 paced", 1_000, "CPU of a watcher for 21 changes, 1,000 present"),
+    ));
+    figures.push((
+        "memory".into(),
+        by_backend(report, "memory", "an endpoint", 10_000, "Memory of a watched endpoint"),
+    ));
+    figures.push((
+        "at-rest".into(),
+        by_backend(
+            report,
+            "many",
+            "endpoints kept: CPU at rest",
+            10_000,
+            "CPU at rest, 10,000 endpoints kept",
+        ),
+    ));
     figures.push(("reads".into(), reads(report)));
-    figures.retain(|(_, figure)| figure.series.iter().any(|series| series.values.iter().any(Option::is_some)));
+    figures
+        .retain(|(_, figure)| figure.series.iter().any(|series| series.values.iter().any(Option::is_some)));
     figures
 }
 
@@ -35,7 +52,8 @@ fn raw(row: &Row) -> Option<f64> {
 
 /// Lines over the number of endpoints; `kinds` are name, registry and what.
 fn by_size(report: &Report, workload: &str, title: &str, kinds: &[(String, &str, &str)]) -> Figure {
-    let aimed_at = |row: &&Row| kinds.iter().any(|(_, backend, what)| row.backend == *backend && row.what == *what);
+    let aimed_at =
+        |row: &&Row| kinds.iter().any(|(_, backend, what)| row.backend == *backend && row.what == *what);
     let mut sizes: Vec<usize> = report.of(workload).filter(aimed_at).map(|row| row.n).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -79,7 +97,12 @@ fn reads(report: &Report) -> Figure {
             let what = format!("{way}, {threads} thread{plural}");
             find(report, "reads", "", &what, 1_000).map(|row| row.discox.median)
         };
-        Series { name: name.into(), values: WAYS.iter().map(value).collect(), colour: threads - 1, is_raw: false }
+        Series {
+            name: name.into(),
+            values: WAYS.iter().map(value).collect(),
+            colour: threads - 1,
+            is_raw: false,
+        }
     });
     Figure {
         title: "Reading a cache of 1,000 under updates".into(),

@@ -12,7 +12,12 @@ pub fn endpoint(i: usize) -> String {
 
 /// What the `i`-th endpoint is registered with, the `version`-th time: 60 bytes or so, as in the wild.
 pub fn attr(i: usize, version: usize) -> String {
-    format!(r#"{{"weight":{},"zone":"z{}","version":"1.{version}","started":{}}}"#, 1 + i % 9, i % 3, 1_700_000_000 + i)
+    format!(
+        r#"{{"weight":{},"zone":"z{}","version":"1.{version}","started":{}}}"#,
+        1 + i % 9,
+        i % 3,
+        1_700_000_000 + i
+    )
 }
 
 /// The first `n` endpoints, as a backend lists them.

@@ -21,21 +21,66 @@ const fn line(
 }
 
 const LINES: [Line; 15] = [
-    line("register → seen, 1,000 present: etcd", "ms", ("propagation", "etcd", "register", 1_000), ["0.97", "4.2", "", "0.8"]),
-    line("same, ZooKeeper", "ms", ("propagation", "zookeeper", "register", 1_000), ["1.0", "222", "1.5", "111"]),
+    line(
+        "register → seen, 1,000 present: etcd",
+        "ms",
+        ("propagation", "etcd", "register", 1_000),
+        ["0.97", "4.2", "", "0.8"],
+    ),
+    line(
+        "same, ZooKeeper",
+        "ms",
+        ("propagation", "zookeeper", "register", 1_000),
+        ["1.0", "222", "1.5", "111"],
+    ),
     line("same, Consul", "ms", ("propagation", "consul", "register", 1_000), ["21", "36", "", ""]),
     line("first list of 10,000: etcd", "ms", ("first_list", "etcd", "time", 10_000), ["42", "52", "", "38"]),
-    line("same, ZooKeeper", "ms", ("first_list", "zookeeper", "time", 10_000), ["42 (multi-read), 606 (pipelined)", "2,047", "3,062", "2,040"]),
+    line(
+        "same, ZooKeeper",
+        "ms",
+        ("first_list", "zookeeper", "time", 10_000),
+        ["42 (multi-read), 606 (pipelined)", "2,047", "3,062", "2,040"],
+    ),
     line("same, Consul", "ms", ("first_list", "consul", "time", 10_000), ["275", "609", "", "490"]),
-    line("21 changes at 1,000: requests, ZooKeeper", "", ("churn", "zookeeper", "requests, 21 paced", 1_000), ["13", "21,017", "22", "21,000"]),
+    line(
+        "21 changes at 1,000: requests, ZooKeeper",
+        "",
+        ("churn", "zookeeper", "requests, 21 paced", 1_000),
+        ["13", "21,017", "22", "21,000"],
+    ),
     line("same: CPU, etcd", "ms", ("churn", "etcd", "CPU, 21 paced", 1_000), ["2", "61", "", "8"]),
-    line("same: CPU, ZooKeeper", "ms", ("churn", "zookeeper", "CPU, 21 paced", 1_000), ["9", "1,681", "80", "1,600"]),
+    line(
+        "same: CPU, ZooKeeper",
+        "ms",
+        ("churn", "zookeeper", "CPU, 21 paced", 1_000),
+        ["9", "1,681", "80", "1,600"],
+    ),
     line("same: CPU, Consul", "ms", ("churn", "consul", "CPU, 21 paced", 1_000), ["74", "423", "", "397"]),
-    line("memory per endpoint: etcd", "bytes", ("memory", "etcd", "an endpoint", 10_000), ["409", "1,536", "", "1,050"]),
-    line("same, ZooKeeper", "bytes", ("memory", "zookeeper", "an endpoint", 10_000), ["451", "843", "7,235", "755"]),
+    line(
+        "memory per endpoint: etcd",
+        "bytes",
+        ("memory", "etcd", "an endpoint", 10_000),
+        ["409", "1,536", "", "1,050"],
+    ),
+    line(
+        "same, ZooKeeper",
+        "bytes",
+        ("memory", "zookeeper", "an endpoint", 10_000),
+        ["451", "843", "7,235", "755"],
+    ),
     line("same, Consul", "bytes", ("memory", "consul", "an endpoint", 10_000), ["618", "3,264", "", "3,448"]),
-    line("pick one of 1,000 under updates, 1 thread", "ns", ("reads", "", "reader().load() and pick in turn, 1 thread", 1_000), ["17", "27", "51,300", "crashes"]),
-    line("same, 2 threads", "ns", ("reads", "", "reader().load() and pick in turn, 2 threads", 1_000), ["40", "49", "66,500", "crashes"]),
+    line(
+        "pick one of 1,000 under updates, 1 thread",
+        "ns",
+        ("reads", "", "reader().load() and pick in turn, 1 thread", 1_000),
+        ["17", "27", "51,300", "crashes"],
+    ),
+    line(
+        "same, 2 threads",
+        "ns",
+        ("reads", "", "reader().load() and pick in turn, 2 threads", 1_000),
+        ["40", "49", "66,500", "crashes"],
+    ),
 ];
 
 /// The rows. The others were measured earlier, on a machine of the same kind; raw and discox in one run.

@@ -124,9 +124,8 @@ impl Scale {
 
 fn lines_of(svg: &mut String, scale: &Scale, step: f64, series: &Series) {
     let places = series.values.iter().enumerate();
-    let points: Vec<(f64, f64)> = places
-        .filter_map(|(i, value)| Some((LEFT + step * (i as f64 + 0.5), scale.y((*value)?))))
-        .collect();
+    let points: Vec<(f64, f64)> =
+        places.filter_map(|(i, value)| Some((LEFT + step * (i as f64 + 0.5), scale.y((*value)?)))).collect();
     for pair in points.windows(2) {
         line(svg, pair[0], pair[1], colour(series), series.is_raw);
     }
@@ -168,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_larger_value_is_drawn_higher_and_names_are_escaped() {
-        let series = Series { name: "a<b".into(), values: vec![Some(2.0), Some(20.0)], colour: 0, is_raw: false };
+        let series =
+            Series { name: "a<b".into(), values: vec![Some(2.0), Some(20.0)], colour: 0, is_raw: false };
         let figure = Figure {
             title: "t".into(),
             unit: "ms".into(),

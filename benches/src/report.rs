@@ -40,7 +40,14 @@ pub enum Target {
 
 impl Row {
     /// A row of which the rest is to be set.
-    pub fn new(workload: &str, backend: impl ToString, what: &str, n: usize, unit: &str, discox: Stat) -> Self {
+    pub fn new(
+        workload: &str,
+        backend: impl ToString,
+        what: &str,
+        n: usize,
+        unit: &str,
+        discox: Stat,
+    ) -> Self {
         Self {
             workload: workload.into(),
             backend: backend.to_string(),
@@ -134,7 +141,17 @@ impl Report {
 
 /// The head of a table of rows.
 pub const HEAD: [&str; 11] = [
-    "backend", "what", "N", "unit", "raw p50", "raw p99", "discox p50", "discox p99", "ratio", "to reach", "",
+    "backend",
+    "what",
+    "N",
+    "unit",
+    "raw p50",
+    "raw p99",
+    "discox p50",
+    "discox p99",
+    "ratio",
+    "to reach",
+    "",
 ];
 
 /// A row as the cells of a table.

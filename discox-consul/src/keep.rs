@@ -1,12 +1,16 @@
 //! Keeping a connection: is the agent alive, was it restarted, and is anything left on others?
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use discox_core::{Error, backend::Pulse};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
-use crate::{client::Fault, ledger::Agent, link::Consul};
+use crate::{
+    client::{Client, Fault},
+    ledger::Agent,
+    link::Consul,
+};
 
 /// Between two probes, however often the connection is suspected.
 const BETWEEN_PROBES: Duration = Duration::from_millis(100);
@@ -15,7 +19,9 @@ const WITHOUT_LEADER: Duration = Duration::from_millis(500);
 /// Between two held requests, when the agent did not hold the first: doubling from the one to the other.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// Records left behind that are removed in one round.
+/// Before a held request is tried again that the agent refused.
+const WHEN_REFUSED: Duration = Duration::from_secs(10);
+/// Records left behind on one agent that are removed in one round.
 const REMOVALS: usize = 256;
 
 /// Resolves when the connection is lost.
@@ -78,9 +84,8 @@ async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
                     // It may have been away long enough to lose other records.
                     pulse.verify();
                 }
-                let first = hash.is_none();
                 known = Some((id, now));
-                if first {
+                if hash.is_none() {
                     continue;
                 }
             }
@@ -91,8 +96,12 @@ async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
                 }
                 broken = false;
             }
+            Err(Fault::Status(status, _)) => {
+                debug!(backend = "consul", status, "a request to be held was refused");
+                sleep(WHEN_REFUSED).await;
+            }
             Err(fault) => {
-                debug!(backend = "consul", error = %link.failed(fault), "a held request failed");
+                debug!(backend = "consul", error = %link.failed(fault), "a held request broke");
                 broken = true;
                 pulse.suspect();
             }
@@ -106,36 +115,34 @@ async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
 async fn tidy(link: &Consul, pulse: &Pulse) -> Infallible {
     loop {
         sleep(jittered(link.connector.settings.detection / 3)).await;
-        let mut silent: Option<Agent> = None;
-        for (agent, id) in link.connector.ledger.left().into_iter().take(REMOVALS) {
-            if silent != Some(agent) && !remove(link, pulse, agent, &id).await {
-                silent = Some(agent);
+        let mut left = BTreeMap::<Agent, Vec<Arc<str>>>::new();
+        for (agent, id) in link.connector.ledger.left() {
+            left.entry(agent).or_default().push(id);
+        }
+        for (agent, ids) in left {
+            if agent == link.agent {
+                remove(link, pulse, &link.client, agent, &ids).await;
+            } else if let Some(Ok(client)) = link.connector.agent(agent).map(|it| link.connector.client(it)) {
+                remove(link, pulse, &client, agent, &ids).await;
             }
         }
     }
 }
 
-/// Whether the agent has removed the record.
-async fn remove(link: &Consul, pulse: &Pulse, agent: Agent, id: &str) -> bool {
-    let connector = &link.connector;
-    let removed = if agent == link.agent {
-        link.client.deregister(id).await.is_ok()
-    } else {
-        let client = connector.agent(agent).and_then(|address| connector.client(address).ok());
-        match client {
-            Some(client) => client.deregister(id).await.is_ok(),
-            None => false,
+/// Removes records from an agent, as long as it answers.
+async fn remove(link: &Consul, pulse: &Pulse, client: &Client, agent: Agent, ids: &[Arc<str>]) {
+    let ledger = &link.connector.ledger;
+    for id in ids.iter().take(REMOVALS) {
+        if client.deregister(id).await.is_err() {
+            return;
         }
-    };
-    if removed {
-        debug!(backend = "consul", agent, id, "a record left behind is removed");
-        connector.ledger.removed(agent, id);
-        if connector.ledger.wants(agent, id) {
+        debug!(backend = "consul", agent, %id, "a record left behind is removed");
+        ledger.removed(agent, id);
+        if ledger.wants(agent, id) {
             // It was registered again meanwhile.
             pulse.verify();
         }
     }
-    removed
 }
 
 fn jittered(nominal: Duration) -> Duration {

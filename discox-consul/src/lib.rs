@@ -94,7 +94,8 @@
 //! noticed at once; an agent that hangs, or knows no leader, within `detection`. A record that vanishes
 //! from the agent is noticed at once if it is the one that the held request watches, else by the next heart
 //! beat, as are records that were altered, on the agent or in the catalogue. When another agent of
-//! `backend_endpoints` is taken instead, the records left on the first are removed when it is back.
+//! `backend_endpoints` is taken instead, the records left on the first are removed when it is back, if the
+//! process is still there; otherwise they end with their checks.
 //!
 //! Discovery is by blocking queries of at most 10 s. An agent allows 200 connections per client: above 150
 //! services watched over one connection their queries take turns, which is warned of once, and changes

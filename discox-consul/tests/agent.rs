@@ -1,5 +1,7 @@
 //! The link against an agent that a real one cannot be told to be.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{

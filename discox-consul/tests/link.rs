@@ -1,5 +1,7 @@
 //! The link on a real Consul: what is stored, how it is fenced, and how a loss shows.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{slice::from_ref, sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! Registration and discovery through failures of a real Consul, by the public interface.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

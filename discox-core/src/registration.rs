@@ -140,7 +140,8 @@ impl<L: Link> Registration<L> {
             loop {
                 let (_, link) = self.hub.up().await?;
                 let Some(receipt) = self.keeper.written() else { return Ok(()) };
-                match departures::withdraw(&self.hub, &*link, self.record(), receipt.as_ref(), || true).await {
+                match departures::withdraw(&self.hub, &*link, self.record(), receipt.as_ref(), || true).await
+                {
                     Ok(()) => return Ok(()),
                     Err(error) if !error.kind().is_retryable() => return Err(error),
                     Err(error) => {

@@ -67,7 +67,13 @@ impl Consul {
         format!("{}{path}", self.base)
     }
 
-    async fn enter(&self, service: &str, endpoint: &str, attr: &str, layout: Layout) -> Result<Box<dyn Entry>> {
+    async fn enter(
+        &self,
+        service: &str,
+        endpoint: &str,
+        attr: &str,
+        layout: Layout,
+    ) -> Result<Box<dyn Entry>> {
         let registered = Registered {
             http: self.http.clone(),
             base: self.base.clone(),
@@ -113,7 +119,12 @@ async fn done(request: RequestBuilder) -> Result<Response> {
 }
 
 /// Asks for a service, held until it is no longer what it was at `index`.
-async fn query(http: &Inner, base: &str, service: &str, index: u64) -> Result<(u64, HashMap<String, Vec<u8>>)> {
+async fn query(
+    http: &Inner,
+    base: &str,
+    service: &str,
+    index: u64,
+) -> Result<(u64, HashMap<String, Vec<u8>>)> {
     let url = format!("{base}/health/service/{service}?passing=1&index={index}&wait=10s");
     let response = done(http.get(url)).await?;
     let index = response.headers().get("x-consul-index").context("no index")?.to_str()?.parse()?;

@@ -66,7 +66,8 @@ fn key(service: &str, endpoint: &str) -> String {
 #[async_trait]
 impl Client for Etcd {
     async fn register(&self, service: &str, endpoint: &str, attr: &str) -> Result<Box<dyn Entry>> {
-        let entry = Registered { client: self.client.clone(), lease: self.lease, key: key(service, endpoint) };
+        let entry =
+            Registered { client: self.client.clone(), lease: self.lease, key: key(service, endpoint) };
         entry.update(attr).await?;
         Ok(Box::new(entry))
     }

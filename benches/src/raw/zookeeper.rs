@@ -1,10 +1,6 @@
 //! ZooKeeper by `zookeeper-client`: ephemeral nodes, one recursive watch a service, multi-reads.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use async_trait::async_trait;
@@ -12,6 +8,7 @@ use futures_util::{
     future::{join3, try_join_all},
     stream::{self, StreamExt, TryStreamExt},
 };
+use spawns_core::{Spawn, Task};
 use zookeeper_client::{
     Acls, AddWatchMode, Client as Inner, CreateMode, Error, EventType, MultiReadResult, PersistentWatcher,
 };
@@ -28,10 +25,24 @@ const AT_ONCE: usize = 8;
 
 pub(super) struct Zookeeper(Arc<Inner>);
 
+/// Where the client's task runs. Its feature `tokio` would do the same, for discox too.
+struct OnTokio;
+
+impl Spawn for OnTokio {
+    fn spawn(&self, task: Task) {
+        tokio::spawn(Box::into_pin(task.future));
+    }
+}
+
 impl Zookeeper {
     pub(super) async fn connect(address: &str) -> Result<Self> {
         let connector = Inner::connector().with_session_timeout(Duration::from_secs(TTL));
-        Ok(Self(Arc::new(connector.connect(address).await?)))
+        let mut connecting = pin!(connector.connect(address));
+        let client = poll_fn(|context| {
+            let _scope = spawns_core::enter(&OnTokio);
+            connecting.as_mut().poll(context)
+        });
+        Ok(Self(Arc::new(client.await?)))
     }
 
     async fn make_directory(&self, service: &str) -> Result<()> {

@@ -76,7 +76,8 @@ fn note(bench: &mut Bench, backend: BackendType, n: usize, runners: &[Runner]) {
     let cpu = |cost: &Cost| cost.cpu.as_secs_f64() * 1e3;
     let most = if backend == BackendType::Etcd { 0.0 } else { PACED as f64 };
     bench.note(
-        row("requests, 21 paced", "", &|r| less(&r.paced, &r.at_rest, &requests)).target(Target::AtMost(most)),
+        row("requests, 21 paced", "", &|r| less(&r.paced, &r.at_rest, &requests))
+            .target(Target::AtMost(most)),
     );
     bench.note(row("CPU, 21 paced", "ms", &|r| r.paced.iter().map(cpu).collect()).target(Target::Ratio(1.5)));
     bench.note(row("traffic, 21 paced", "kB", &|r| less(&r.paced, &r.at_rest, &bytes)));

@@ -48,7 +48,8 @@ async fn one(bench: &mut Bench, world: &World, n: usize) -> Result<()> {
     let stat = |i: usize, of: fn(&Taken) -> std::time::Duration| {
         Stat::millis(&parties[i].1.iter().map(of).collect::<Vec<_>>())
     };
-    let time = Row::new(NAME, world.backend, "time", n, "ms", stat(0, |t| t.wall)).against(stat(1, |t| t.wall));
+    let time =
+        Row::new(NAME, world.backend, "time", n, "ms", stat(0, |t| t.wall)).against(stat(1, |t| t.wall));
     bench.note(if n == 10_000 { time.target(Target::Ratio(1.25)) } else { time });
     bench.note(Row::new(NAME, world.backend, "CPU", n, "ms", stat(0, |t| t.cpu)).against(stat(1, |t| t.cpu)));
     Ok(())
@@ -72,4 +73,3 @@ async fn take(party: &Party, n: usize) -> Result<Taken> {
         .await?;
     Ok(taken)
 }
-

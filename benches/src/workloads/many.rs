@@ -40,7 +40,9 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             if backend == BackendType::Consul { (&[150, 300], &[50]) } else { (&[1_000], &[100]) };
         for n in bench.options.sizes(usual, quick) {
             let world = World::start(backend).await?;
-            let all = SIDES.into_iter().filter(|side| *side == Side::Discox || n <= 150 || backend != BackendType::Consul);
+            let all = SIDES
+                .into_iter()
+                .filter(|side| *side == Side::Discox || n <= 150 || backend != BackendType::Consul);
             let mut measured = Vec::new();
             for side in all {
                 measured.push(services(bench, &world, side, n).await?);
@@ -187,5 +189,9 @@ async fn at_rest(bench: &Bench, party: &Party, tap: &Tap) -> Result<[f64; 3]> {
     sleep(time).await;
     let cpu = party.cpu().await?.saturating_sub(cpu);
     let requests = tap.passed().since(passed).requests as f64;
-    Ok([100.0 * cpu.as_secs_f64() / time.as_secs_f64(), requests / time.as_secs_f64(), tap.connections() as f64])
+    Ok([
+        100.0 * cpu.as_secs_f64() / time.as_secs_f64(),
+        requests / time.as_secs_f64(),
+        tap.connections() as f64,
+    ])
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use discox::BackendType;
-use tokio::time::{sleep_until};
+use tokio::time::sleep_until;
 
 use crate::{
     bench::{Bench, Party, SIDES, Side, Watched, World},

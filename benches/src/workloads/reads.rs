@@ -209,7 +209,13 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             // About 20 ms a sample, two updates.
             let times = match name {
                 "list()" => 20_000_000 / (n as u64 * 100),
-                _ => if quick { 500_000 } else { 2_000_000 },
+                _ => {
+                    if quick {
+                        500_000
+                    } else {
+                        2_000_000
+                    }
+                }
             };
             both(bench, n, name, samples, times, (&cache, read), (&plain, raw));
         }
@@ -217,7 +223,9 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let before = allocations();
         load_and_pick(&cache, 1_000_000);
         let made = Stat::one((allocations() - before) as f64);
-        bench.note(Row::new(NAME, "", "allocations of 1,000,000 picks", n, "", made).target(Target::AtMost(2.0)));
+        bench.note(
+            Row::new(NAME, "", "allocations of 1,000,000 picks", n, "", made).target(Target::AtMost(2.0)),
+        );
     }
     Ok(())
 }

@@ -74,7 +74,11 @@ pub async fn stop_waits_for_a_running_callback(ground: &dyn Ground) -> Result<()
         let discover = watching.discover.clone();
         async move { discover.stop().await }
     });
-    let early = timeout(Duration::from_millis(500), async { while !stopping.is_finished() { tokio::task::yield_now().await } });
+    let early = timeout(Duration::from_millis(500), async {
+        while !stopping.is_finished() {
+            tokio::task::yield_now().await
+        }
+    });
     ensure!(early.await.is_err(), "stop returned while a callback was running");
     ensure!(!left.load(Ordering::SeqCst), "the callback was left before it was let go");
     drop(gate);
@@ -131,6 +135,7 @@ pub async fn a_panicking_cacher_harms_nobody_else(ground: &dyn Ground) -> Result
     let registry = scene.connect()?;
     let hook = |what: &What| {
         if matches!(what, What::Put(..)) {
+            #[allow(clippy::panic, reason = "a cacher that panics is what is tested")]
             std::panic::panic_any("this panic is part of the test");
         }
     };
@@ -153,7 +158,8 @@ pub async fn a_slow_cacher_harms_nobody_else(ground: &dyn Ground) -> Result<()> 
     let scene = Scene::new(ground);
     let registry = scene.connect()?;
     let (gate, hook, left) = gate_at(HERE);
-    let slow = Watching::into(registry.discover(scene.discovery())?, Recorder::with_hook(hook)).synced().await?;
+    let slow =
+        Watching::into(registry.discover(scene.discovery())?, Recorder::with_hook(hook)).synced().await?;
     let quick = Watching::start(registry.discover(scene.discovery())?).synced().await?;
     let register = started(registry.register(scene.registration(HERE, ATTR))?).await?;
     slow.seen.shows(HERE, ATTR, AT_ONCE).await?;

@@ -91,7 +91,11 @@ pub async fn nobody_flickers_because_of_others(ground: &dyn Ground) -> Result<()
         watching.seen.misses(&endpoint, AT_ONCE).await?;
     }
     let told = watching.seen.since(mark);
-    same("what was told of the one that did nothing", told.iter().filter(|what| what.is_about(HERE)).count(), 0)?;
+    same(
+        "what was told of the one that did nothing",
+        told.iter().filter(|what| what.is_about(HERE)).count(),
+        0,
+    )?;
     same("what was told of the five others", told.len(), 15)?;
     Ok(register.stop().await?)
 }

@@ -121,7 +121,6 @@ pub trait Ground: Send + Sync + 'static {
     async fn server_log(&self) -> String;
 }
 
-
 /// A backend's functions.
 #[derive(Clone, Copy)]
 pub struct Makers {

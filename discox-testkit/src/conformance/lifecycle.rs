@@ -60,6 +60,49 @@ pub async fn a_discovery_starts_once_and_stops_for_good(ground: &dyn Ground) -> 
     Ok(register.stop().await?)
 }
 
+/// However `start` and `stop` of a registration race, it is stopped in the end and its record is gone.
+pub async fn a_registrations_stop_that_races_with_its_start_is_final(ground: &dyn Ground) -> Result<()> {
+    let scene = Scene::new(ground);
+    for round in 0..10 {
+        let register = scene.register(HERE, ATTR)?;
+        let (starting, stopping) = (register.clone(), register.clone());
+        let (started, stopped) = tokio::join!(
+            tokio::spawn(async move { starting.start().await }),
+            tokio::spawn(async move {
+                // From before the start to after it.
+                tokio::time::sleep(Duration::from_millis(round)).await;
+                stopping.stop().await
+            })
+        );
+        if let Err(error) = started? {
+            same("the kind of the error", error.kind(), ErrorKind::Stopped)?;
+        }
+        stopped??;
+        same("the state", register.status().state, RegisterState::Stopped)?;
+        same("the registry's record", scene.read(HERE).await?, None::<String>)?;
+    }
+    Ok(())
+}
+
+/// However `start` and `stop` of a discovery race, nothing is told after `stop` has returned.
+pub async fn a_discoverys_stop_that_races_with_its_start_is_final(ground: &dyn Ground) -> Result<()> {
+    let scene = Scene::new(ground);
+    for round in 0..100 {
+        let mut watching = Watching::start(scene.discover()?);
+        let (discover, seen) = (watching.discover.clone(), watching.seen.clone());
+        let stopping = tokio::spawn(async move {
+            discover.stop().await;
+            seen.mark()
+        });
+        let stopped = stopping.await?;
+        watching.ended(AT_ONCE).await??;
+        let told = watching.seen.since(stopped).len();
+        ensure!(told == 0, "round {round}: {told} callbacks after stop: {:?}", watching.seen);
+        same("the state", watching.discover.status().state, DiscoverState::Stopped)?;
+    }
+    Ok(())
+}
+
 /// Dropping the future of `Discover::start` equals `stop`.
 pub async fn dropping_a_discoverys_start_equals_stop(ground: &dyn Ground) -> Result<()> {
     let scene = Scene::new(ground);
@@ -147,7 +190,10 @@ pub async fn start_fails_in_time_without_a_registry(ground: &dyn Ground) -> Resu
     let kinds = [ErrorKind::Unavailable, ErrorKind::TimedOut];
     ensure!(kinds.contains(&error.kind()), "the wrong kind: {error:?}");
     let text = error.to_string();
-    ensure!(text.contains(&error.backend().map(|backend| backend.to_string()).unwrap_or("?".into())), "{text}");
+    ensure!(
+        text.contains(&error.backend().map(|backend| backend.to_string()).unwrap_or("?".into())),
+        "{text}"
+    );
     for endpoint in ground.backend_endpoints() {
         let address = endpoint.rsplit('/').next().unwrap_or(&endpoint).to_owned();
         ensure!(text.contains(&address), "the error does not name {address}: {text}");

@@ -50,7 +50,10 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    const fn new(name: &'static str, play: for<'a> fn(&'a dyn Ground) -> LocalBoxFuture<'a, Result<()>>) -> Self {
+    const fn new(
+        name: &'static str,
+        play: for<'a> fn(&'a dyn Ground) -> LocalBoxFuture<'a, Result<()>>,
+    ) -> Self {
         Self { name, play, own_server: false, needs: &[] }
     }
 
@@ -107,7 +110,9 @@ fn on_a_shared_server() -> Vec<Behaviour> {
         behaviour!(lifecycle::a_discovery_starts_once_and_stops_for_good),
         behaviour!(lifecycle::a_dropped_handle_is_forgotten_by_its_ttl),
         behaviour!(lifecycle::a_dropped_handle_on_a_shared_connection_is_withdrawn),
+        behaviour!(lifecycle::a_discoverys_stop_that_races_with_its_start_is_final),
         behaviour!(lifecycle::a_registration_starts_once_and_stops_for_good),
+        behaviour!(lifecycle::a_registrations_stop_that_races_with_its_start_is_final),
         behaviour!(lifecycle::dropping_a_discoverys_start_equals_stop),
         behaviour!(registering::deregisters_at_once),
         behaviour!(registering::heart_beats_keep_a_record_alive),
@@ -129,7 +134,7 @@ fn on_a_shared_server() -> Vec<Behaviour> {
         behaviour!(shared::stop_and_start_do_not_race_over_one_connection),
         behaviour!(shared::the_later_start_wins_over_one_connection),
         behaviour!(takeover::a_record_made_by_hand_is_taken_over),
-        behaviour!(takeover::a_restart_within_the_ttl_is_one_update),
+        behaviour!(takeover::a_takeover_is_one_update_and_survives_the_former_life),
         behaviour!(takeover::a_stop_never_removes_a_successors_record),
         behaviour!(takeover::a_superseded_one_returns_when_the_record_is_gone),
         behaviour!(takeover::an_attr_wanted_while_superseded_is_written_later),

@@ -78,7 +78,15 @@ impl Process {
         let program = scene.ground.program().context("no program to run")?;
         let backend = scene.ground.backend().to_string();
         let mut command = Command::new(&program);
-        command.args(["register", "--backend", &backend, "--prefix", &scene.prefix, "--service", &scene.service]);
+        command.args([
+            "register",
+            "--backend",
+            &backend,
+            "--prefix",
+            &scene.prefix,
+            "--service",
+            &scene.service,
+        ]);
         command.args(["--endpoint", HERE, "--attr", attr, "--heart-beat", &format!("{}s", period.as_secs())]);
         for endpoint in scene.ground.backend_endpoints() {
             command.args(["--backend-endpoint", &endpoint]);

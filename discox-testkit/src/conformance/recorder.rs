@@ -162,7 +162,8 @@ impl Recorder {
     /// # Errors
     /// It was still there.
     pub async fn misses(&self, endpoint: &str, within: Duration) -> Result<()> {
-        self.agrees(&format!("the end of {endpoint}"), within, |endpoints| !endpoints.contains_key(endpoint)).await
+        self.agrees(&format!("the end of {endpoint}"), within, |endpoints| !endpoints.contains_key(endpoint))
+            .await
     }
 
     /// Waits until exactly these endpoints are shown.
@@ -249,7 +250,9 @@ impl fmt::Debug for Recorder {
         for seen in log {
             write!(f, "\n  {:8.3} s  ", (seen.at - first).as_secs_f64())?;
             match seen.what {
-                What::Put(endpoint, attr) => write!(f, "put {endpoint} {}", shorten(&String::from_utf8_lossy(&attr)))?,
+                What::Put(endpoint, attr) => {
+                    write!(f, "put {endpoint} {}", shorten(&String::from_utf8_lossy(&attr)))?
+                }
                 what => write!(f, "{what:?}")?,
             }
         }

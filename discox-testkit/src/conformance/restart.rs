@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use discox_core::{
-    ConnectionConfig, DiscoverConfig, DiscoverState, FreshnessState, LiteEndpoint, RegisterConfig, RegisterState,
+    ConnectionConfig, DiscoverConfig, DiscoverState, FreshnessState, LiteEndpoint, RegisterConfig,
+    RegisterState,
 };
 use tokio::time::Instant;
 
@@ -116,7 +117,8 @@ pub async fn a_crashed_registry_keeps_the_last_known(ground: &dyn Ground) -> Res
     let status = watching.discover.status();
     ensure!(status.state == DiscoverState::Lost && status.last_error.is_some(), "{status:?}");
     ground.start_server(Data::Kept).await?;
-    eventually(BACK, "the cache to be fresh", async || endpoints.freshness().state == FreshnessState::Synced).await?;
+    eventually(BACK, "the cache to be fresh", async || endpoints.freshness().state == FreshnessState::Synced)
+        .await?;
     same("the endpoints", endpoints.list(), [HERE])?;
     discover.stop().await;
     Ok(task.await??)
@@ -168,7 +170,9 @@ pub async fn an_update_during_an_outage_is_written_afterwards(ground: &dyn Groun
 
 /// What is gone after an outage is shown until the grace is over; what is new is shown at once, so that
 /// the list is never falsely empty.
-pub async fn after_an_outage_additions_come_at_once_and_removals_after_the_grace(ground: &dyn Ground) -> Result<()> {
+pub async fn after_an_outage_additions_come_at_once_and_removals_after_the_grace(
+    ground: &dyn Ground,
+) -> Result<()> {
     let grace = Duration::from_secs(4);
     let scene = Scene::new(ground);
     ground.tool_put(&scene.place(HERE), ATTR).await?;

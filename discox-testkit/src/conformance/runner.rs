@@ -71,7 +71,8 @@ fn trials(stage: &Arc<Stage>, only_listed: bool) -> Vec<Trial> {
             Some(_) => {}
             None => {
                 let stage = stage.clone();
-                trials.push(Trial::test(name, move || stage.play(&behaviour).map_err(|error| failed(&error))));
+                trials
+                    .push(Trial::test(name, move || stage.play(&behaviour).map_err(|error| failed(&error))));
             }
         }
     }

@@ -47,7 +47,11 @@ impl<'a> Scene<'a> {
     /// With names that nobody else uses.
     pub fn new(ground: &'a dyn Ground) -> Self {
         let unique = fastrand::u64(..);
-        Self { ground, prefix: format!("/conformance/{unique:016x}"), service: format!("service-{unique:016x}") }
+        Self {
+            ground,
+            prefix: format!("/conformance/{unique:016x}"),
+            service: format!("service-{unique:016x}"),
+        }
     }
 
     /// The same registry and prefix, another service.
@@ -185,7 +189,9 @@ impl Watching {
     /// Waits until `start` returns, and hands out what it returned.
     pub async fn ended(&mut self, within: Duration) -> Result<discox_core::Result<()>> {
         let ended = tokio::time::timeout(within, &mut self.task).await;
-        ended.with_context(|| format!("start did not return within {within:?}; seen:{:?}", self.seen))?.context("start panicked")
+        ended
+            .with_context(|| format!("start did not return within {within:?}; seen:{:?}", self.seen))?
+            .context("start panicked")
     }
 
     /// Drops the future of `start`, and waits until it is dropped.

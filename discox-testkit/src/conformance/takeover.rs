@@ -60,18 +60,19 @@ pub async fn an_attr_wanted_while_superseded_is_written_later(ground: &dyn Groun
     Ok(earlier.stop().await?)
 }
 
-/// After a crash and a restart within the TTL the record is taken over as one update, and it survives
-/// the end of what the crashed one left.
-pub async fn a_restart_within_the_ttl_is_one_update(ground: &dyn Ground) -> Result<()> {
+/// A record that a former life still holds is taken over as one update, and it survives the end of
+/// that life's lease, session or check. (A life that ends by `kill -9` is played in `processes`: a
+/// handle that is dropped may take its session with it at once.)
+pub async fn a_takeover_is_one_update_and_survives_the_former_life(ground: &dyn Ground) -> Result<()> {
     let scene = Scene::new(ground);
     let watching = scene.watch().await?;
-    let crashed = started(scene.make(scene.short_registration(HERE, ATTR))?).await?;
-    let granted = crashed.status().granted_ttl.unwrap_or(SHORT_TTL);
+    let former = started(scene.make(scene.short_registration(HERE, ATTR))?).await?;
+    let granted = former.status().granted_ttl.unwrap_or(SHORT_TTL);
     watching.seen.shows(HERE, ATTR, AT_ONCE).await?;
-    drop(crashed);
     let mark = watching.seen.mark();
     let restarted = scene.registered(HERE, ATTR2).await?;
     watching.seen.shows(HERE, ATTR2, AT_ONCE).await?;
+    drop(former);
     let past_the_end = ground.expiry(granted) + PERIOD;
     watching.seen.stays_free_of(mark, "a delete", past_the_end, What::is_delete).await?;
     same("what was told", watching.seen.since(mark).len(), 1)?;
@@ -115,8 +116,10 @@ pub async fn of_many_starts_at_once_one_remains(ground: &dyn Ground) -> Result<(
         }
     }
     let in_state = |wanted| all.iter().filter(|register| register.status().state == wanted).count();
-    crate::wait::eventually(PERIOD + AT_ONCE, "one to remain", async || in_state(RegisterState::Registered) == 1)
-        .await?;
+    crate::wait::eventually(PERIOD + AT_ONCE, "one to remain", async || {
+        in_state(RegisterState::Registered) == 1
+    })
+    .await?;
     let winner = all.iter().position(|register| register.status().state == RegisterState::Registered);
     let attr = winner.map(|n| format!(r#"{{"n":"{n}"}}"#));
     same("the registry's record", scene.read(HERE).await?, attr)?;

@@ -99,6 +99,8 @@ pub struct Fault {
     pub short: &'static [(Topology, Kind)],
     /// It measures its process and needs one of its own.
     pub alone: bool,
+    /// It needs the machine for itself: no other cell runs beside it.
+    pub quiet: bool,
     /// What is on stage.
     pub settings: Settings,
     /// What is done.
@@ -116,6 +118,7 @@ impl Fault {
             excuses: Vec::new(),
             short: &[],
             alone: false,
+            quiet: false,
             settings,
             play,
         }
@@ -142,6 +145,12 @@ impl Fault {
     /// In the short form on these.
     pub fn short(mut self, short: &'static [(Topology, Kind)]) -> Self {
         self.short = short;
+        self
+    }
+
+    /// Without others beside it.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
         self
     }
 

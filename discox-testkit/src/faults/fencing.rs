@@ -59,7 +59,7 @@ async fn holds(stage: &Stage, watcher: &Watcher, endpoint: &str, number: usize) 
     let expected = Expected::only([(endpoint.to_owned(), format!("life {number}"))]);
     let shown = shows(watcher, &expected, SHOWN).await;
     shown.map_err(|error| stage.wrong_end(format!("life {number}: {error:#}; seen:{:?}", tail(watcher))))?;
-    if number % 50 == 0 {
+    if number.is_multiple_of(50) {
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(500) {
             if let Some(difference) = watcher.differs(&expected) {

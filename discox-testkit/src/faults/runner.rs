@@ -3,7 +3,7 @@
 use std::{
     panic::AssertUnwindSafe,
     process::{Command, ExitCode},
-    sync::Arc,
+    sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 
@@ -94,8 +94,13 @@ fn chosen(form: Form, arguments: &Arguments) -> Vec<Cell> {
 
 /// Plays a cell as often as asked for; an error says how often it failed, and how.
 fn play(suite: &Arc<Suite>, cell: &Cell, form: Form, runs: usize, handle: &Handle) -> Result<()> {
+    /// Held by all that run, and alone by who needs a quiet machine.
+    static MACHINE: RwLock<()> = RwLock::new(());
+
     let mut failures = Vec::new();
     for run in 1..=runs {
+        let shared = (!cell.fault.quiet).then(|| MACHINE.read());
+        let exclusive = cell.fault.quiet.then(|| MACHINE.write());
         let outcome = if cell.fault.alone && std::env::var_os(ALONE).is_none() {
             in_its_own_process(cell)
         } else {
@@ -105,6 +110,7 @@ fn play(suite: &Arc<Suite>, cell: &Cell, form: Form, runs: usize, handle: &Handl
             eprintln!("{cell}, run {run} of {runs}: {error:#}");
             failures.push(error);
         }
+        drop((shared, exclusive));
     }
     let failed = failures.len();
     match failures.into_iter().next() {

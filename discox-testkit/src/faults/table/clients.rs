@@ -1,5 +1,7 @@
 //! What happens to records, watchers and processes.
 
+use std::time::Duration;
+
 use super::super::{
     absent, burst, by_hand,
     cell::{Fault, Settings, Topology::Single},
@@ -108,24 +110,28 @@ pub(super) fn clients() -> Vec<Fault> {
     ]
 }
 
+/// With discox's default times.
+fn defaults(settings: Settings) -> Settings {
+    Settings {
+        heart_beat: Duration::from_secs(5),
+        ttl: Duration::from_secs(15),
+        grace: Duration::from_secs(15),
+        detection: Duration::from_secs(15),
+        ..settings
+    }
+}
+
 pub(super) fn grace() -> Vec<Fault> {
-    let defaults = Settings {
-        heart_beat: std::time::Duration::from_secs(5),
-        ttl: std::time::Duration::from_secs(15),
-        grace: std::time::Duration::from_secs(15),
-        detection: std::time::Duration::from_secs(15),
-        ..Settings::USUAL
-    };
     vec![
         fault!(
             grace::grace_removes_the_dead_and_none_of_100,
-            Settings::USUAL,
+            Settings { config: burst::limits, ..Settings::USUAL },
             "an outage of three TTLs removes none of 100 live endpoints, and the one that died meanwhile in time"
         )
         .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
         fault!(
             grace::grace_by_default_removes_the_dead_and_none_of_100,
-            defaults,
+            Settings { config: burst::limits, ..defaults(Settings::USUAL) },
             "the same holds with the defaults: heart beats of 5 s, a grace of 15 s"
         ),
         fault!(
@@ -138,7 +144,7 @@ pub(super) fn grace() -> Vec<Fault> {
 }
 
 pub(super) fn resources() -> Vec<Fault> {
-    let many = Settings { config: burst::limits, ..Settings::EMPTY.behind_doors() };
+    let many = Settings { config: burst::limits, ..defaults(Settings::EMPTY) }.behind_doors();
     vec![
         fault!(
             burst::burst_of_500_endpoints_and_500_watchers,
@@ -146,6 +152,7 @@ pub(super) fn resources() -> Vec<Fault> {
             "500 endpoints and 500 watchers come back at once after an outage, spread and complete"
         )
         .alone()
+        .quiet()
         .short(&[(Single, Etcd)]),
         fault!(
             leaks::starts_stops_and_outages_leave_nothing_behind,
