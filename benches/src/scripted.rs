@@ -19,11 +19,14 @@ pub struct Script {
     changes: Mutex<Option<mpsc::Receiver<Vec<Change>>>>,
 }
 
+/// What the registry is to say next.
+pub type Feed = mpsc::Sender<Vec<Change>>;
+
 /// A discovery that begins with `list` and follows what is sent.
 ///
 /// # Errors
 /// None that is expected.
-pub fn discover(list: Snapshot) -> Result<(Arc<dyn Discover>, mpsc::Sender<Vec<Change>>)> {
+pub fn discover(list: Snapshot) -> Result<(Arc<dyn Discover>, Feed)> {
     let (sender, receiver) = mpsc::channel(1024);
     let script = Script { list: Mutex::new(Some(list)), changes: Mutex::new(Some(receiver)) };
     let config = DiscoverConfig { service_name: "demo".into(), ..Default::default() };

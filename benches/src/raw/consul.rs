@@ -100,7 +100,8 @@ async fn keep(http: Inner, base: String, kept: Kept) {
     loop {
         ticks.tick().await;
         let ids = lock(&kept).clone();
-        let passes = ids.iter().map(|id| done(http.put(format!("{base}/agent/check/pass/service:{id}"))));
+        let passes =
+            ids.into_iter().map(|id| done(http.put(format!("{base}/agent/check/pass/service:{id}"))));
         // What fails is tried again by the next tick.
         stream::iter(passes).buffer_unordered(PASSES).for_each(|_| async {}).await;
     }

@@ -1,9 +1,6 @@
 //! etcd by `etcd-client`: a lease, puts, and one watch from where the list ended.
 
-use std::{
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;

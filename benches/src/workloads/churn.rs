@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use discox::BackendType;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, TryStreamExt};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
@@ -47,7 +47,12 @@ async fn one(bench: &mut Bench, world: &World, n: usize) -> Result<()> {
     }
     for _ in 0..bench.options.samples(5, 1) {
         for runner in &mut runners {
-            let at_rest = runner.while_doing(async { Ok(sleep(pace * PACED as u32).await) }).await?;
+            let at_rest = runner
+                .while_doing(async {
+                    sleep(pace * PACED as u32).await;
+                    Ok(())
+                })
+                .await?;
             runner.at_rest.push(at_rest);
         }
         for runner in &mut runners {
@@ -153,7 +158,7 @@ impl Runner {
                 sleep_until(due.into()).await;
                 let gone = sight.of(&newcomer(0), None);
                 let began = Instant::now();
-                for entry in entries.first() {
+                if let Some(entry) = entries.first() {
                     entry.withdraw().await?;
                 }
                 gone.after(began).await.map(drop)

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use discox::BackendType;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, TryStreamExt};
 use tokio::time::sleep;
 
 use crate::{

@@ -103,7 +103,10 @@ impl Dice {
 }
 
 /// A cache as one writes it: what is picked from and what is looked up in, behind a lock.
-struct Plain(RwLock<(Vec<Arc<str>>, HashMap<Arc<str>, Vec<u8>>)>);
+struct Plain(RwLock<Held>);
+
+/// The endpoints in order, and their attrs.
+type Held = (Vec<Arc<str>>, HashMap<Arc<str>, Vec<u8>>);
 
 impl Plain {
     fn new(n: usize) -> Self {
