@@ -63,6 +63,10 @@ impl From<io::Error> for Failure {
 impl From<clap::Error> for Failure {
     /// The first paragraph, which says what is wrong, on one line.
     fn from(error: clap::Error) -> Self {
+        // With some of clap's features, which others in a tree may turn on, this comes as a help text.
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::usage("a subcommand is needed: register, watch or list; see discox --help");
+        }
         let text = error.to_string();
         let paragraph = text.split("\n\n").next().unwrap_or(&text);
         let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
