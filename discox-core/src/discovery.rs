@@ -84,14 +84,21 @@ impl<L: Link> Discovery<L> {
 #[async_trait]
 impl<L: Link> Discover for Discovery<L> {
     async fn start(&self, cacher: Arc<dyn EndpointCacher>) -> Result<()> {
-        let before = *self.phase();
+        let before = {
+            let mut phase = self.phase();
+            let before = *phase;
+            if before == Phase::New {
+                *phase = Phase::Running;
+            }
+            before
+        };
         match before {
+            Phase::New => {}
             Phase::Stopped => return Ok(()),
             Phase::Running => {
                 let error = Error::new(ErrorKind::AlreadyStarted, "start was called before");
                 return Err(self.hub.place(error).of(&self.plan.service));
             }
-            Phase::New => *self.phase() = Phase::Running,
         }
         let _end = End { discovery: self, cacher: &*cacher };
         self.status.send_modify(|status| status.enter(DiscoverState::Connecting));

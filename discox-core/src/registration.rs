@@ -209,6 +209,7 @@ impl<L: Link> Register for Registration<L> {
         task.abort();
         // What it had under way must be over before the withdrawal.
         let _ = task.await;
+        self.keeper.status.send_modify(|status| status.enter(RegisterState::Stopped));
         self.hub.claims.release(self.record());
         let outcome = if self.keeper.written().is_some() {
             self.withdraw(deadline - CLOSING.min(self.hub.settings.request_timeout / 2)).await
