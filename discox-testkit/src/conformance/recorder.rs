@@ -83,7 +83,7 @@ impl Recorder {
 
     /// How much there is so far, for [`Recorder::since`].
     pub fn mark(&self) -> usize {
-        *self.length.borrow()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// What came after a mark.
