@@ -24,7 +24,7 @@ use crate::topic::{Stored, Topic};
 /// let store = discox_memory::store("docs");
 /// store.put("/prefix", "demo", "10.0.0.1:80", "by hand")?;
 /// assert_eq!(store.list("/prefix", "demo")?[0].0, "10.0.0.1:80");
-/// # discox_memory::Result::Ok(())
+/// # Ok::<(), discox_memory::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
