@@ -130,10 +130,10 @@ use std::sync::Arc;
 
 pub use connect::Connector;
 pub use discox_core::{
-    BackendType, Changes, Connection, ConnectionConfig, Discover, DiscoverConfig, DiscoverState,
-    DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint,
-    Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
-    Snapshot, Update,
+    BackendType, Changes, ClientCrate, Connection, ConnectionConfig, Denial, Discover, DiscoverConfig,
+    DiscoverState, DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState,
+    LiteEndpoint, Pem, Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry,
+    RegistryConfig, Result, Secret, Snapshot, TlsConfig, Update,
 };
 pub use link::Consul;
 pub use registrar::Receipt;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{Error, ErrorKind};
+use crate::{ConnectionConfig, Error, ErrorKind};
 
 /// The registries that discox speaks to.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -21,6 +21,8 @@ pub enum BackendType {
 }
 
 impl BackendType {
+    pub(crate) const ALL: [Self; 4] = [Self::Etcd, Self::Zookeeper, Self::Consul, Self::Memory];
+
     /// `etcd`, `zookeeper`, `consul` or `memory`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,13 +44,10 @@ impl FromStr for BackendType {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        [Self::Etcd, Self::Zookeeper, Self::Consul, Self::Memory]
-            .into_iter()
-            .find(|backend| backend.as_str() == name)
-            .ok_or_else(|| {
-                let message = format!("unknown backend: {name}, use etcd|zookeeper|consul|memory");
-                Error::new(ErrorKind::Config, message)
-            })
+        Self::ALL.into_iter().find(|backend| backend.as_str() == name).ok_or_else(|| {
+            let message = format!("unknown backend: {name}, use etcd|zookeeper|consul|memory");
+            Error::new(ErrorKind::Config, message)
+        })
     }
 }
 
@@ -161,81 +160,6 @@ pub struct RegistryConfig {
     pub connection: ConnectionConfig,
 }
 
-/// How the connection to the registry is made and kept. The defaults suit a data centre.
-#[derive(Clone, Debug)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(default, deny_unknown_fields)
-)]
-pub struct ConnectionConfig {
-    /// The longest wait for one member to accept a connection. Default 2 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub connect_timeout: Duration,
-    /// The longest wait for one answer, and for `start` and `stop` of a registration. Default 5 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub request_timeout: Duration,
-    /// A server that accepts but does not answer is given up within this time. Default 15 s, at
-    /// least 2 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub detection: Duration,
-    /// The first pause between two attempts; it doubles, with jitter. Default 100 ms.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub backoff_initial: Duration,
-    /// The longest pause between two attempts to reach the registry. Default 1 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub backoff_max: Duration,
-    /// The longest pause between two attempts that the registry refuses. Default 30 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub denied_backoff_max: Duration,
-    /// ZooKeeper only: the session timeout of a connection that registers nothing yet, or several
-    /// records with different TTLs. Default: what the first registration asks for, else 15 s.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub session_timeout: Option<Duration>,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(2),
-            request_timeout: Duration::from_secs(5),
-            detection: Duration::from_secs(15),
-            backoff_initial: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(1),
-            denied_backoff_max: Duration::from_secs(30),
-            session_timeout: None,
-        }
-    }
-}
-
-impl ConnectionConfig {
-    /// Rejects times that cannot work, before any I/O.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], naming the field and the reason.
-    pub fn check(&self) -> Result<(), Error> {
-        const LONGEST: Duration = Duration::from_secs(3600);
-        let range = |field, value: Duration, least: Duration| {
-            if value < least || value > LONGEST {
-                let reason = format!("out of range, use {least:?} to {LONGEST:?}");
-                return Err(Error::config(field, format_args!("{value:?}"), reason));
-            }
-            Ok(())
-        };
-        let millisecond = Duration::from_millis(1);
-        range("connect_timeout", self.connect_timeout, 10 * millisecond)?;
-        range("request_timeout", self.request_timeout, 10 * millisecond)?;
-        range("detection", self.detection, Duration::from_secs(2))?;
-        range("backoff_initial", self.backoff_initial, millisecond)?;
-        range("backoff_max", self.backoff_max, self.backoff_initial)?;
-        range("denied_backoff_max", self.denied_backoff_max, self.backoff_initial)?;
-        if let Some(timeout) = self.session_timeout {
-            range("session_timeout", timeout, 100 * millisecond)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,13 +171,6 @@ mod tests {
         }
         let error = "redis".parse::<BackendType>().unwrap_err();
         assert_eq!(error.to_string(), "unknown backend: redis, use etcd|zookeeper|consul|memory");
-    }
-
-    #[test]
-    fn absurd_times_are_rejected_by_field() {
-        let config = ConnectionConfig { detection: Duration::ZERO, ..Default::default() };
-        assert_eq!(config.check().unwrap_err().field(), Some("detection"));
-        assert!(ConnectionConfig::default().check().is_ok());
     }
 
     #[cfg(feature = "serde")]

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use crate::BackendType;
+use crate::{BackendType, Denial};
 
 /// What discox returns when something fails.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -17,7 +17,7 @@ pub enum ErrorKind {
     CacherPanicked,
     /// The configuration is wrong. No retry mends it.
     Config,
-    /// The registry refuses: no, wrong or too weak credentials. Retried slowly.
+    /// The registry refuses us, or we do not trust it; [`Error::denial`] says why. Retried slowly.
     Denied,
     /// The registry answered something that discox cannot make sense of. Retried.
     Protocol,
@@ -41,7 +41,7 @@ impl ErrorKind {
 
     fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Denied => Some("check the credentials and their rights"),
+            Self::Denied => Some("check the credentials, their rights and the certificates"),
             Self::TimedOut => Some("is the registry hung, overloaded or behind a firewall?"),
             Self::Unavailable => Some("is the registry running and reachable from here?"),
             _ => None,
@@ -63,6 +63,7 @@ struct Inner {
     operation: Option<&'static str>,
     subject: Option<String>,
     field: Option<&'static str>,
+    denial: Option<Denial>,
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -77,6 +78,7 @@ impl Error {
             operation: None,
             subject: None,
             field: None,
+            denial: None,
             message: message.into(),
             source: None,
         }))
@@ -86,6 +88,18 @@ impl Error {
     pub fn config(field: &'static str, value: impl fmt::Display, reason: impl fmt::Display) -> Self {
         let mut error = Self::new(ErrorKind::Config, format!("{field} `{}`: {reason}", Shortened(&value)));
         error.edit().field = Some(field);
+        error
+    }
+
+    /// A configuration error: `field` is missing, and is needed with `other`.
+    pub(crate) fn incomplete(field: &'static str, other: &str) -> Self {
+        Self::config(field, "", format_args!("must be set with `{other}`"))
+    }
+
+    /// Of kind [`Denied`](ErrorKind::Denied), for a reason that is known.
+    pub fn denied(denial: Denial, message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorKind::Denied, message);
+        error.edit().denial = Some(denial);
         error
     }
 
@@ -153,6 +167,11 @@ impl Error {
         self.0.field
     }
 
+    /// What exactly was refused, for [`ErrorKind::Denied`], where the registry has let us know.
+    pub fn denial(&self) -> Option<Denial> {
+        self.0.denial
+    }
+
     fn edit(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -174,7 +193,7 @@ impl fmt::Display for Error {
             (None, None) => {}
         }
         f.write_str(&inner.message)?;
-        match inner.kind.advice() {
+        match inner.denial.map(Denial::advice).or(inner.kind.advice()) {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),
         }

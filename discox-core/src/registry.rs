@@ -46,7 +46,7 @@ impl<L: Link> Connection<L> {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config), naming the field.
     pub fn new(connector: L::Connector, settings: &ConnectionConfig) -> Result<Self> {
-        settings.check()?;
+        settings.check(L::BACKEND)?;
         Ok(Self(Arc::new(Hub::new(connector, settings))))
     }
 

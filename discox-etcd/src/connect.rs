@@ -55,7 +55,7 @@ impl Connector {
     /// [`ErrorKind::Config`](discox_core::ErrorKind::Config), naming the address and what is wrong
     /// with it.
     pub fn parse(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
-        settings.check()?;
+        settings.check(BackendType::Etcd)?;
         if backend_endpoints.is_empty() {
             return Err(
                 Error::config(FIELD, "", "must not be empty, use http://host:port").on(BackendType::Etcd)

@@ -59,10 +59,10 @@ use connect::{Connector, MemoryLink};
 use discox_core::Connection;
 
 pub use discox_core::{
-    BackendType, Changes, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, DiscoverStatus,
-    EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint, Reader,
-    Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result, Snapshot,
-    Update,
+    BackendType, Changes, ClientCrate, ConnectionConfig, Denial, Discover, DiscoverConfig, DiscoverState,
+    DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint,
+    Pem, Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
+    Secret, Snapshot, TlsConfig, Update,
 };
 pub use store::{Store, store};
 

@@ -63,7 +63,7 @@ impl Connector {
     /// # Errors
     /// [`ErrorKind::Config`](discox_core::ErrorKind::Config), naming the address and what is wrong with it.
     pub fn parse(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
-        settings.check()?;
+        settings.check(BackendType::Zookeeper)?;
         Ok(Self {
             address: Address::parse(backend_endpoints)?,
             settings: settings.clone(),

@@ -94,10 +94,10 @@ use std::sync::Arc;
 #[cfg(feature = "consul")]
 pub use discox_consul as consul;
 pub use discox_core::{
-    BackendType, Changes, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, DiscoverStatus,
-    EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint, Reader,
-    Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result, Snapshot,
-    Update,
+    BackendType, Changes, ClientCrate, ConnectionConfig, Denial, Discover, DiscoverConfig, DiscoverState,
+    DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint,
+    Pem, Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
+    Secret, Snapshot, TlsConfig, Update,
 };
 #[cfg(feature = "etcd")]
 pub use discox_etcd as etcd;
