@@ -13,7 +13,12 @@ use crate::{
     key::{Record, Service},
 };
 
-pub use crate::{members::Members, pulse::Pulse, skips::Skips};
+pub use crate::{
+    budget::{Budget, Exceeded},
+    members::Members,
+    pulse::Pulse,
+    skips::Skips,
+};
 
 /// One connection to a registry, with its session or leases; replaced as a whole when lost.
 ///

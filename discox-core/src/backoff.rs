@@ -28,7 +28,7 @@ impl Backoff {
 
     /// The pause after a failure of this kind. Between 70 % and 100 % of the nominal one.
     pub(crate) fn pause(&mut self, kind: ErrorKind) -> Duration {
-        let longest = if kind == ErrorKind::Denied { self.longest_denied } else { self.longest };
+        let longest = if kind.needs_a_person() { self.longest_denied } else { self.longest };
         let nominal = self.next.min(longest);
         self.next = (nominal * 2).min(longest);
         jittered(nominal)

@@ -35,6 +35,14 @@ pub struct ConnectionConfig {
     /// records with different TTLs. Default: what the first registration asks for, else 15 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub session_timeout: Option<Duration>,
+    /// The most endpoints that are taken from the registry for one service. Default 100,000. A list
+    /// with more is refused with [`TooLarge`](crate::ErrorKind::TooLarge), and the last known endpoints
+    /// stay. A cache may hold twice as many: what is missing after an outage is held for a while.
+    pub max_endpoints: usize,
+    /// The most bytes that are taken from the registry for one service, names and attrs together; of
+    /// Consul the whole answer, with all that it says of each instance. Default 256 MiB, at least
+    /// 2 MiB. Beyond it as beyond `max_endpoints`.
+    pub max_service_bytes: usize,
     /// TLS to the registry; none is plain text, but for `https://` addresses, which use the default
     /// [`TlsConfig`]. Not for `memory`.
     pub tls: Option<TlsConfig>,
@@ -74,6 +82,8 @@ impl Default for ConnectionConfig {
             backoff_max: Duration::from_secs(1),
             denied_backoff_max: Duration::from_secs(30),
             session_timeout: None,
+            max_endpoints: 100_000,
+            max_service_bytes: 256 << 20,
             tls: None,
             user: None,
             password: None,
@@ -95,7 +105,8 @@ impl ConnectionConfig {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the field and the reason.
     pub fn check(&self, backend: BackendType) -> Result<()> {
-        self.check_times().and_then(|()| self.check_applies(backend)).map_err(|error| error.on(backend))
+        let checked = self.check_times().and_then(|()| self.check_limits());
+        checked.and_then(|()| self.check_applies(backend)).map_err(|error| error.on(backend))
     }
 
     fn check_times(&self) -> Result<()> {
@@ -118,6 +129,17 @@ impl ConnectionConfig {
             range("session_timeout", timeout, 100 * millisecond)?;
         }
         Ok(())
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        // One record with the longest attr, and what stands around it.
+        const LEAST_BYTES: usize = 2 << 20;
+        let least = |field, value: usize, least: usize| {
+            let reason = || format!("too small, use at least {least}");
+            if value < least { Err(Error::config(field, value, reason())) } else { Ok(()) }
+        };
+        least("max_endpoints", self.max_endpoints, 1)?;
+        least("max_service_bytes", self.max_service_bytes, LEAST_BYTES)
     }
 
     /// A setting that would be ignored is a mistake: of a secret, one that leaves a door open.
@@ -159,9 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn absurd_times_are_rejected_by_field() {
+    fn absurd_times_and_limits_are_rejected_by_field() {
         let config = ConnectionConfig { detection: Duration::ZERO, ..Default::default() };
         assert_eq!(rejected(BackendType::Etcd, config), Some("detection"));
+        let config = ConnectionConfig { max_endpoints: 0, ..Default::default() };
+        assert_eq!(rejected(BackendType::Etcd, config), Some("max_endpoints"));
         assert_eq!(rejected(BackendType::Etcd, ConnectionConfig::default()), None);
     }
 

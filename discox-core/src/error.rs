@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Superseded,
     /// No answer in time. Retried.
     TimedOut,
+    /// The registry holds more than the limits in the configuration allow. Retried slowly.
+    TooLarge,
     /// The registry cannot be reached, or cannot serve (no quorum, session or lease lost). Retried.
     Unavailable,
 }
@@ -39,10 +41,17 @@ impl ErrorKind {
         !matches!(self, Self::AlreadyStarted | Self::CacherPanicked | Self::Config | Self::Stopped)
     }
 
+    /// Whether only a person can mend it, at the registry or in its configuration: told even in the
+    /// middle of an outage, and retried slowly.
+    pub(crate) fn needs_a_person(self) -> bool {
+        matches!(self, Self::Denied | Self::TooLarge)
+    }
+
     fn advice(self) -> Option<&'static str> {
         match self {
             Self::Denied => Some("check the credentials, their rights and the certificates"),
             Self::TimedOut => Some("is the registry hung, overloaded or behind a firewall?"),
+            Self::TooLarge => Some("if that is right, raise `max_endpoints` or `max_service_bytes`"),
             Self::Unavailable => Some("is the registry running and reachable from here?"),
             _ => None,
         }
@@ -86,7 +95,7 @@ impl Error {
 
     /// A configuration error: `field` had `value`, and `reason` says why not and what would be right.
     pub fn config(field: &'static str, value: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        let mut error = Self::new(ErrorKind::Config, format!("{field} `{}`: {reason}", Shortened(&value)));
+        let mut error = Self::new(ErrorKind::Config, format!("{field} `{}`: {reason}", Harmless(&value.to_string(), LONGEST_VALUE)));
         error.edit().field = Some(field);
         error
     }
@@ -192,7 +201,7 @@ impl fmt::Display for Error {
             (None, Some(subject)) => write!(f, "{subject}: ")?,
             (None, None) => {}
         }
-        f.write_str(&inner.message)?;
+        Harmless(&inner.message, LONGEST_MESSAGE).fmt(f)?;
         match inner.denial.map(Denial::advice).or(inner.kind.advice()) {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),
@@ -212,18 +221,27 @@ impl StdError for Error {
     }
 }
 
-/// A value cut to what a log line bears, with control characters escaped.
-struct Shortened<'a, T>(&'a T);
+/// The longest part of a configured value, and of what a registry has said, that is shown: in
+/// characters.
+const LONGEST_VALUE: usize = 80;
+const LONGEST_MESSAGE: usize = 1_000;
 
-impl<T: fmt::Display> fmt::Display for Shortened<'_, T> {
+/// Text that others have written, cut to what a log line bears and without the characters that could
+/// break the line or command the terminal.
+struct Harmless<'a>(&'a str, usize);
+
+impl fmt::Display for Harmless<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 80;
-        let text = self.0.to_string();
-        let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-        if text.chars().nth(LONGEST).is_some() {
-            shown.push('…');
+        use fmt::Write;
+
+        let Self(text, longest) = *self;
+        for c in text.chars().take(longest) {
+            match c {
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                _ => write!(f, "{}", c.escape_debug())?,
+            }
         }
-        f.write_str(&shown.replace("\\\"", "\""))
+        if text.chars().nth(longest).is_some() { f.write_char('…') } else { Ok(()) }
     }
 }
 
@@ -250,6 +268,14 @@ mod tests {
         let error = Error::config("service_name", "a\nb", "control characters are not allowed");
         assert_eq!(error.field(), Some("service_name"));
         assert_eq!(error.to_string(), "service_name `a\\nb`: control characters are not allowed");
+    }
+
+    #[test]
+    fn what_a_registry_says_cannot_command_a_terminal_or_fill_a_log() {
+        let said = format!("\"it's\" \x1b[2J\n\u{202e}{}", "x".repeat(100_000));
+        let shown = Error::new(ErrorKind::Protocol, said).to_string();
+        assert!(shown.starts_with("\"it's\" \\u{1b}[2J\\n\\u{202e}xxx"), "{shown}");
+        assert!(shown.len() < 1_100 && shown.ends_with('…'), "{}", shown.len());
     }
 
     #[test]

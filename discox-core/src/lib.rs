@@ -14,6 +14,7 @@
 
 pub mod backend;
 mod backoff;
+mod budget;
 mod claims;
 mod client_crate;
 mod config;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    Update,
-    backend::{Change, Snapshot},
+    ConnectionConfig, Update,
+    backend::{Budget, Change, Exceeded, Snapshot},
 };
 
 /// A record that is first missed late in a grace, after a further outage, is still held this long,
@@ -30,17 +30,28 @@ pub(crate) struct Mirror {
     grace: Duration,
     grace_ends: Duration,
     reachable: Stopwatch,
+    /// For what is shown: twice a list's, since a list may follow another whose records are still held.
+    budget: Budget,
+    exceeded: Option<Exceeded>,
 }
 
 impl Mirror {
-    pub(crate) fn new(grace: Duration) -> Self {
+    pub(crate) fn new(grace: Duration, settings: &ConnectionConfig) -> Self {
+        let twice = |limit: usize| limit.saturating_mul(2);
         Self {
             shown: HashMap::new(),
             held: HashMap::new(),
             grace,
             grace_ends: Duration::ZERO,
             reachable: Stopwatch::default(),
+            budget: Budget::of(twice(settings.max_endpoints), twice(settings.max_service_bytes)),
+            exceeded: None,
         }
+    }
+
+    /// The limit that the last change exceeded, if it did: what was beyond it has been left out.
+    pub(crate) fn exceeded(&mut self) -> Option<Exceeded> {
+        self.exceeded.take()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -121,7 +132,19 @@ impl Mirror {
 
     fn put(&mut self, endpoint: Arc<str>, attr: Bytes) -> Option<Update> {
         self.held.remove(&endpoint);
-        if self.shown.get(&endpoint) == Some(&attr) {
+        let known = self.shown.get(&endpoint);
+        if known == Some(&attr) {
+            return None;
+        }
+        if let Some(known) = known {
+            self.budget.give_back(size(&endpoint, known));
+        }
+        if let Err(exceeded) = self.budget.take(size(&endpoint, &attr)) {
+            self.exceeded = Some(exceeded);
+            // What is known stays; it has been paid for before.
+            if let Some(known) = known {
+                let _ = self.budget.take(size(&endpoint, known));
+            }
             return None;
         }
         self.shown.insert(endpoint.clone(), attr.clone());
@@ -144,8 +167,15 @@ impl Mirror {
 
     fn remove(&mut self, endpoint: &Arc<str>) -> Option<Update> {
         self.held.remove(endpoint);
-        self.shown.remove_entry(endpoint).map(|(endpoint, _)| Update::Delete(endpoint))
+        let (endpoint, attr) = self.shown.remove_entry(endpoint)?;
+        self.budget.give_back(size(&endpoint, &attr));
+        Some(Update::Delete(endpoint))
     }
+}
+
+/// What a record takes of a budget.
+fn size(endpoint: &str, attr: &[u8]) -> usize {
+    endpoint.len() + attr.len()
 }
 
 /// Puts before deletes, so that a reader never sees a false empty list.
@@ -199,7 +229,7 @@ mod tests {
     }
 
     fn mirror_of(endpoints: &[&str], now: Instant) -> Mirror {
-        let mut mirror = Mirror::new(15 * SECOND);
+        let mut mirror = Mirror::new(15 * SECOND, &ConnectionConfig::default());
         assert_eq!(mirror.reset(list(endpoints), now).len(), endpoints.len());
         mirror
     }
@@ -286,9 +316,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_the_limits_is_left_out_and_what_is_known_stays() {
+        let now = Instant::now();
+        let limits = ConnectionConfig { max_endpoints: 1, max_service_bytes: 8, ..Default::default() };
+        let mut mirror = Mirror::new(15 * SECOND, &limits);
+        assert_eq!(mirror.reset(list(&["a:1", "b:1", "c:1"]), now), [put("a:1", "x"), put("b:1", "x")]);
+        assert_eq!(mirror.exceeded(), Some(Exceeded::Endpoints(2)));
+        let long = Change::Put("a:1".into(), Bytes::from_static(b"much too long"));
+        assert_eq!(mirror.change(vec![long], now), []);
+        assert_eq!(mirror.exceeded(), Some(Exceeded::Bytes(16)));
+        let changes = vec![Change::Delete("b:1".into()), Change::Put("a:1".into(), Bytes::from_static(b"y"))];
+        assert_eq!(mirror.change(changes, now), [put("a:1", "y"), delete("b:1")]);
+        assert_eq!(mirror.change(vec![Change::Put("c:1".into(), Bytes::from_static(b"x"))], now).len(), 1);
+        assert_eq!(mirror.exceeded(), None);
+    }
+
+    #[test]
     fn no_grace_means_none() {
         let now = Instant::now();
-        let mut mirror = Mirror::new(Duration::ZERO);
+        let mut mirror = Mirror::new(Duration::ZERO, &ConnectionConfig::default());
         mirror.reset(list(&["a:1"]), now);
         mirror.lost(now);
         assert_eq!(mirror.reset(list(&[]), now), [delete("a:1")]);

@@ -53,7 +53,7 @@ impl<'a, L: Link> Watcher<'a, L> {
         callbacks: Callbacks<'a>,
         status: &'a watch::Sender<DiscoverStatus>,
     ) -> Self {
-        let mirror = Mirror::new(plan.grace);
+        let mirror = Mirror::new(plan.grace, &shared.settings);
         Self { shared, plan, callbacks, status, mirror, synced: false, outage: None, slow_opens: 0 }
     }
 
@@ -83,6 +83,7 @@ impl<'a, L: Link> Watcher<'a, L> {
         let (list, mut watch) = self.open(&up).await?;
         let updates = self.mirror.reset(list, Instant::now());
         self.apply(updates).await?;
+        self.within_limits()?;
         self.in_sync()?;
         let mut heard = self.shared.pulse.heard();
         loop {
@@ -104,7 +105,13 @@ impl<'a, L: Link> Watcher<'a, L> {
                 }
             };
             self.apply(updates).await?;
+            self.within_limits()?;
         }
+    }
+
+    /// What was told is true, but not all that there is.
+    fn within_limits(&mut self) -> Result<()> {
+        self.mirror.exceeded().map_or(Ok(()), |exceeded| Err(exceeded.into()))
     }
 
     /// Waits for the connection, and tells when it cannot be made.
@@ -180,7 +187,7 @@ impl<'a, L: Link> Watcher<'a, L> {
             status.last_error = Some(error.clone());
         });
         let known = self.outage.as_ref().map(|outage| outage.kind);
-        let refused_now = error.kind() == ErrorKind::Denied && known != Some(ErrorKind::Denied);
+        let refused_now = error.kind().needs_a_person() && known != Some(error.kind());
         if known.is_some() && !refused_now && error.kind().is_retryable() {
             debug!(backend = %L::BACKEND, service = %self.plan.service, %error, "discovery still lost");
             return Ok(());
