@@ -95,7 +95,10 @@ impl Error {
 
     /// A configuration error: `field` had `value`, and `reason` says why not and what would be right.
     pub fn config(field: &'static str, value: impl fmt::Display, reason: impl fmt::Display) -> Self {
-        let mut error = Self::new(ErrorKind::Config, format!("{field} `{}`: {reason}", Harmless(&value.to_string(), LONGEST_VALUE)));
+        let mut error = Self::new(
+            ErrorKind::Config,
+            format!("{field} `{}`: {reason}", Harmless(&value.to_string(), LONGEST_VALUE)),
+        );
         error.edit().field = Some(field);
         error
     }

@@ -47,6 +47,8 @@ mod tests {
             skips.skip(&format!("{number}{}", "é".repeat(10_000)), "its name is not host:port");
         }
         assert_eq!(skips.told.len(), REMEMBERED);
-        assert!(skips.told.iter().all(|name| name.chars().count() == LONGEST && name.capacity() < 4 * LONGEST));
+        assert!(
+            skips.told.iter().all(|name| name.chars().count() == LONGEST && name.capacity() < 4 * LONGEST)
+        );
     }
 }
