@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -15,12 +14,12 @@ use discox_core::{
     key::Service,
 };
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     Zookeeper,
     address::Address,
-    client::{Client, Fault, Options, Resume},
+    client::{self, Dialler, Fault, Options},
 };
 
 /// The session timeout that is asked for when nobody says otherwise: three heart beats by default.
@@ -47,10 +46,8 @@ pub struct Connector {
     asked: OnceLock<Duration>,
     /// Own sessions, the newest last: a record that one of them owns is ours.
     sessions: Mutex<VecDeque<i64>>,
-    /// The last session, which may still be alive.
-    resume: Mutex<Option<Resume>>,
-    /// The servers know neither multi-read nor recursive watches.
-    old_servers: AtomicBool,
+    /// The client crate's, with the last session, which may still be alive.
+    pub(crate) dialler: Box<dyn Dialler>,
     skips: Mutex<HashMap<Service, Arc<Mutex<Skips>>>>,
     /// Health checks were said to be ignored.
     told: Once,
@@ -69,8 +66,7 @@ impl Connector {
             settings: settings.clone(),
             asked: OnceLock::new(),
             sessions: Mutex::default(),
-            resume: Mutex::default(),
-            old_servers: AtomicBool::new(false),
+            dialler: client::dialler(),
             skips: Mutex::default(),
             told: Once::new(),
         })
@@ -84,20 +80,6 @@ impl Connector {
     /// The members' addresses and the chroot.
     pub(crate) fn place(&self) -> String {
         format!("{}{}", self.address.members.join(","), self.address.chroot)
-    }
-
-    /// Whether the servers lack what came with 3.6: multi-read and recursive watches.
-    pub(crate) fn has_old_servers(&self) -> bool {
-        self.old_servers.load(Ordering::Relaxed)
-    }
-
-    /// Takes notice if an answer says that the servers lack that.
-    pub(crate) fn notice<T>(&self, answer: Result<T, Fault>) -> Result<T, Fault> {
-        if let Err(Fault::Unimplemented) = answer {
-            info!(backend = %BackendType::Zookeeper, at = self.place(), "servers older than 3.6: slower lists and watches");
-            self.old_servers.store(true, Ordering::Relaxed);
-        }
-        answer
     }
 
     /// Whether a session is this connection's, now or earlier.
@@ -125,31 +107,11 @@ impl Connector {
     /// Goes on with the last session if it is still alive, which keeps all that is registered by it,
     /// or begins a new one.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Zookeeper> {
-        let mut client = self.session().await?;
-        if let Err(fault) = self.notice(self.probe(&client).await) {
-            if fault != Fault::Unimplemented {
-                return Err(fault.into());
-            }
-            // Servers hang up after a request that they do not know.
-            drop(client);
-            client = self.session().await?;
-            self.probe(&client).await?;
-        }
+        let client = self.dialler.connect(&self.options()).await?;
+        self.remember(client.session().id);
+        // Only who has a quorum answers.
+        client.sync("/").await?;
         Ok(Zookeeper { client, connector: self.clone() })
-    }
-
-    async fn session(&self) -> Result<Client, Fault> {
-        let last = lock(&self.resume).clone();
-        let options = self.options();
-        let client = match Client::connect(&options, last.clone()).await {
-            Err(Fault::Expired) if last.is_some() => {
-                self.forget_session();
-                Client::connect(&options, None).await?
-            }
-            client => client?,
-        };
-        self.remember(&client);
-        Ok(client)
     }
 
     fn options(&self) -> Options {
@@ -162,29 +124,14 @@ impl Connector {
         }
     }
 
-    /// The next connection begins a new session.
-    pub(crate) fn forget_session(&self) {
-        *lock(&self.resume) = None;
-    }
-
-    fn remember(&self, client: &Client) {
-        *lock(&self.resume) = Some(client.resume());
+    fn remember(&self, session: i64) {
         let mut sessions = lock(&self.sessions);
-        if !sessions.contains(&client.session()) {
-            sessions.push_back(client.session());
+        if !sessions.contains(&session) {
+            sessions.push_back(session);
         }
         while sessions.len() > SESSIONS {
             sessions.pop_front();
         }
-    }
-
-    /// Asks the leader, and whether the servers know multi-read.
-    async fn probe(&self, client: &Client) -> Result<(), Fault> {
-        client.sync("/").await?;
-        if !self.has_old_servers() {
-            client.get_many(&["/".to_owned()]).await?;
-        }
-        Ok(())
     }
 }
 
@@ -192,9 +139,8 @@ impl Zookeeper {
     /// Resolves when the connection is lost or falls silent. The session may survive that: the next
     /// link goes on with it, by core's pauses rather than the client's, which double without end.
     pub(crate) async fn keep_alive(&self, pulse: &Pulse) -> Error {
-        let mut states = self.client.states();
         let error = tokio::select! {
-            fault = states.broken() => fault.into(),
+            fault = self.client.broken() => fault.into(),
             error = self.beat(pulse) => error,
         };
         // From now on the session is another's.
@@ -223,7 +169,7 @@ impl Zookeeper {
 
     /// Closes the session for good.
     pub(crate) async fn end(&self) {
-        self.connector.forget_session();
+        self.connector.dialler.forget();
         self.client.close().await;
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 /// One connection to one member. Its session may outlive it: the next link goes on with it.
 #[derive(Debug)]
 pub struct Zookeeper {
-    pub(crate) client: Client,
+    pub(crate) client: Box<dyn Client>,
     pub(crate) connector: Arc<Connector>,
 }
 

@@ -5,12 +5,12 @@ use std::{collections::HashSet, sync::Arc};
 use discox_core::backend::{Change, Snapshot};
 use futures_util::{
     FutureExt,
-    future::BoxFuture,
+    future::{BoxFuture, Shared},
     stream::{FuturesUnordered, StreamExt},
 };
 
 use crate::{
-    client::{self, Fault, Once, States},
+    client::{self, Fault, Once},
     source::Scope,
 };
 
@@ -27,7 +27,7 @@ enum Node {
 /// A service that is watched node by node.
 pub(crate) struct Oneshot {
     scope: Scope,
-    states: States,
+    broken: Shared<BoxFuture<'static, Fault>>,
     watches: FuturesUnordered<BoxFuture<'static, (Node, Result<(), Fault>)>>,
     /// Records that are there and watched.
     known: HashSet<Arc<str>>,
@@ -46,11 +46,11 @@ impl std::fmt::Debug for Oneshot {
 impl Oneshot {
     /// Reads and watches the directory, and each record in it.
     pub(crate) async fn open(scope: Scope) -> Result<(Snapshot, Self), Fault> {
-        let states = scope.link.client.states();
+        let broken = scope.link.client.broken().shared();
         scope.link.client.sync(&scope.directory).await?;
         let mut watch = Self {
             scope,
-            states,
+            broken,
             watches: FuturesUnordered::new(),
             known: HashSet::new(),
             touched: HashSet::from([Node::Directory]),
@@ -70,7 +70,7 @@ impl Oneshot {
             if self.touched.is_empty() {
                 tokio::select! {
                     Some((node, fired)) = self.watches.next() => self.note(node, fired)?,
-                    fault = self.states.broken() => return Err(fault),
+                    fault = self.broken.clone() => return Err(fault),
                 }
             }
             while let Some(Some((node, fired))) = self.watches.next().now_or_never() {
@@ -142,6 +142,6 @@ impl Oneshot {
     }
 
     fn follow(&self, node: Node, once: Once) {
-        self.watches.push(async move { (node, once.fired().await) }.boxed());
+        self.watches.push(async move { (node, once.await) }.boxed());
     }
 }

@@ -3,7 +3,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use discox_core::backend::{Change, Snapshot};
-use futures_util::future::join3;
+use futures_util::{
+    future::{FutureExt, join3},
+    stream::StreamExt,
+};
 
 use crate::{
     client::{Events, Fault, Touched},
@@ -11,12 +14,17 @@ use crate::{
 };
 
 /// A service that is watched as a whole.
-#[derive(Debug)]
 pub(crate) struct Recursive {
     scope: Scope,
     events: Events,
     /// Records that something happened to and that have not been read since.
     touched: HashSet<Arc<str>>,
+}
+
+impl std::fmt::Debug for Recursive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recursive").field("scope", &self.scope).finish_non_exhaustive()
+    }
 }
 
 impl Recursive {
@@ -49,10 +57,10 @@ impl Recursive {
     pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Fault> {
         loop {
             if self.touched.is_empty() {
-                let event = self.events.next().await?;
+                let event = self.events.next().await.unwrap_or(Err(Fault::Closed))?;
                 self.note(&event);
             }
-            while let Some(event) = self.events.ready() {
+            while let Some(Some(event)) = self.events.next().now_or_never() {
                 self.note(&event?);
             }
             if !self.touched.is_empty() {

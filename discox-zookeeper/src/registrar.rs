@@ -11,7 +11,6 @@ use discox_core::{
     backend::{Held, Loss, Registered, Take},
     key::Record,
 };
-use futures_util::future::join;
 
 use crate::{
     Zookeeper,
@@ -64,7 +63,7 @@ impl Zookeeper {
             };
             match answer {
                 Ok(created) => {
-                    return Ok(Registered { receipt: Receipt(created), ttl: self.client.timeout() });
+                    return Ok(Registered { receipt: Receipt(created), ttl: self.client.session().timeout });
                 }
                 Err(Refusal::Superseded) => {
                     return Err(Error::new(ErrorKind::Superseded, "another session holds the record"));
@@ -120,7 +119,7 @@ impl Zookeeper {
             Err(Fault::Denied(_)) => return Ok(Some(Loss::Altered)),
             node => node?,
         };
-        Ok(if stat.owner != self.client.session() {
+        Ok(if stat.owner != self.client.session().id {
             let is_free = stat.owner == 0 || self.is_ours(stat);
             Some(if is_free { Loss::Altered } else { Loss::Superseded })
         } else {
@@ -151,7 +150,7 @@ impl Zookeeper {
         let Place { directory: parent, path } = place;
         let Stat { version, owner, created } = node.stat;
         let data = attr.as_bytes();
-        if owner == self.client.session() {
+        if owner == self.client.session().id {
             // The session was resumed, say.
             if node.data == data {
                 return Ok(created);
@@ -179,8 +178,12 @@ impl Zookeeper {
 
     /// The directory, and then the record.
     async fn look(&self, place: &Place) -> Result<(Node, Node), Fault> {
-        let (directory, node) = join(self.client.get(&place.directory), self.client.get(&place.path)).await;
-        Ok((directory?, node?))
+        let paths = [place.directory.clone(), place.path.clone()];
+        let mut nodes = self.client.read(&paths).await?.into_iter();
+        match (nodes.next(), nodes.next()) {
+            (Some(directory), Some(node)) => Ok((directory?, node?)),
+            _ => Err(Fault::Other("two nodes were asked for, and fewer answered".into())),
+        }
     }
 
     /// After an attempt that failed: returns if it was because of others, once our server has heard
@@ -259,10 +262,11 @@ mod tests {
             }
             if round == 2 {
                 link.withdraw(&record, receipts.last()).await?;
-                assert_eq!(link.client.get("/demo/10.0.0.1:80").await.unwrap_err(), Fault::NoNode);
+                let left = link.client.read(&["/demo/10.0.0.1:80".into()]).await?;
+                assert!(matches!(left[..], [Err(Fault::NoNode)]), "{left:?}");
             } else {
                 receipts.push(link.register(&record, "1", Take::Back).await?.receipt);
-                connector.forget_session();
+                connector.dialler.forget();
             }
         }
         assert_ne!(receipts[0], receipts[1]);

@@ -8,10 +8,7 @@ use discox_core::{
     backend::{Change, Skips, Snapshot, Source, Watch},
     key::{Endpoint, Service},
 };
-use futures_util::{
-    future::join_all,
-    stream::{self, StreamExt, TryStreamExt},
-};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::{
     Zookeeper,
@@ -69,13 +66,15 @@ impl Source for ZookeeperSource {
 
     async fn open(&self) -> Result<(Snapshot, ZookeeperWatch)> {
         let Self(scope) = self;
-        let connector = &scope.link.connector;
-        let (list, way) = if connector.has_old_servers() {
-            let (list, watch) = Oneshot::open(scope.clone()).await?;
-            (list, Way::Oneshot(watch))
-        } else {
-            let (list, watch) = connector.notice(Recursive::open(scope.clone()).await)?;
-            (list, Way::Recursive(watch))
+        let (list, way) = match Recursive::open(scope.clone()).await {
+            Err(Fault::Unimplemented) => {
+                let (list, watch) = Oneshot::open(scope.clone()).await?;
+                (list, Way::Oneshot(watch))
+            }
+            opened => {
+                let (list, watch) = opened?;
+                (list, Way::Recursive(watch))
+            }
         };
         Ok((list, ZookeeperWatch(way)))
     }
@@ -128,19 +127,12 @@ impl Zookeeper {
     /// Reads many nodes, in the order of their paths.
     pub(crate) async fn read_all(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
         let (sample, rest) = paths.split_at(paths.len().min(SAMPLE));
-        let mut nodes = self.read(sample).await?;
+        let mut nodes = self.client.read(sample).await?;
         let length = nodes.iter().flatten().map(|node| node.data.len()).sum::<usize>() / SAMPLE;
         let at_once = (ANSWER / length.max(1)).clamp(1, AT_ONCE);
-        let reads: Vec<_> = rest.chunks(at_once).map(|chunk| self.read(chunk)).collect();
+        let reads: Vec<_> = rest.chunks(at_once).map(|chunk| self.client.read(chunk)).collect();
         let rest: Vec<_> = stream::iter(reads).buffered(IN_FLIGHT).try_concat().await?;
         nodes.extend(rest);
         Ok(nodes)
-    }
-
-    async fn read(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
-        if self.connector.has_old_servers() {
-            return Ok(join_all(paths.iter().map(|path| self.client.get(path))).await);
-        }
-        self.connector.notice(self.client.get_many(paths).await)
     }
 }

@@ -1,16 +1,82 @@
 //! The seam between this crate and a ZooKeeper client crate: one file for each client crate, which
 //! fences off what that crate does badly. Nothing beyond this folder names a client crate.
-//!
-//! All requests of one client are sent in the order in which their futures are first polled, and
-//! ZooKeeper answers them in that order.
 
 mod zookeeper_client;
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 
-pub(crate) use zookeeper_client::{Client, Events, Once, Resume, States};
+/// Makes sessions, and knows what outlives one of them.
+#[async_trait]
+pub(crate) trait Dialler: Debug + Send + Sync {
+    /// Goes on with the last session if it is still there, or begins a new one. Tries each member
+    /// once, in random order.
+    async fn connect(&self, options: &Options) -> Result<Box<dyn Client>, Fault>;
+
+    /// The next connection begins a new session.
+    fn forget(&self);
+}
+
+/// A dialler of the client crate that serves.
+pub(crate) fn dialler() -> Box<dyn Dialler> {
+    Box::<zookeeper_client::Dialler>::default()
+}
+
+/// One connection, to one member. Dropping it ends its tasks and its connection at once, and its
+/// session by the timeout.
+///
+/// Requests are sent in the order in which their futures are first polled, and ZooKeeper answers them
+/// in that order.
+#[async_trait]
+pub(crate) trait Client: Debug + Send + Sync {
+    /// What the servers granted.
+    fn session(&self) -> Session;
+
+    /// Resolves as soon as the connection breaks or falls silent, or if it ever did.
+    fn broken(&self) -> BoxFuture<'static, Fault>;
+
+    /// Ends all traffic at once, but not the session: the next connection may go on with it.
+    fn abandon(&self);
+
+    /// Closes the session, and waits until the servers know or the connection is lost.
+    async fn close(&self);
+
+    /// Reads nodes: by one request, where client and servers can.
+    async fn read(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault>;
+
+    /// The names of a directory's children.
+    async fn children(&self, path: &str) -> Result<Vec<String>, Fault>;
+
+    /// Creates a node, ephemeral or persistent, readable and writable by everybody.
+    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Result<Stat, Fault>;
+
+    /// Makes several changes, together or not at all. Returns the transaction that created the node,
+    /// if one of them is a `Create` behind a `Set`.
+    async fn multi(&self, ops: &[Op<'_>]) -> Result<Option<i64>, Fault>;
+
+    /// Waits until the connected server has caught up with its leader.
+    async fn sync(&self, path: &str) -> Result<(), Fault>;
+
+    /// Watches a directory, which need not exist, and all below it. [`Fault::Unimplemented`] where
+    /// client or servers cannot.
+    async fn watch(&self, path: &str) -> Result<Events, Fault>;
+
+    /// The names of a directory's children, and a watch for others; without the directory, no names
+    /// and a watch for its creation.
+    async fn watch_children(&self, path: &str) -> Result<(Option<Vec<String>>, Once), Fault>;
+
+    /// Reads nodes, and sets a watch on each that exists.
+    async fn watch_many(&self, paths: &[String]) -> Result<Vec<Result<(Node, Once), Fault>>, Fault>;
+}
+
+/// The changes below a directory. Fails, and ends, as soon as the connection is lost.
+pub(crate) type Events = BoxStream<'static, Result<Touched, Fault>>;
+
+/// A watch for one change: resolves when it has happened.
+pub(crate) type Once = BoxFuture<'static, Result<(), Fault>>;
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -23,15 +89,13 @@ pub(crate) struct Options {
     pub(crate) session_timeout: Duration,
 }
 
-/// The state of a session's connection. It starts connected.
-#[derive(Clone, Debug)]
-pub(crate) enum State {
-    /// Requests are answered. Left when the connection breaks or falls silent.
-    Connected,
-    /// The client looks for a member, as long as it is let.
-    Disconnected,
-    /// Over for good.
-    Ended(Fault),
+/// What the servers granted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    /// Its number, as in the nodes that it owns.
+    pub(crate) id: i64,
+    /// How long it outlives its last word.
+    pub(crate) timeout: Duration,
 }
 
 /// What matters of a node's stat.

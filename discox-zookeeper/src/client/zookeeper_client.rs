@@ -7,90 +7,130 @@
 mod tasks;
 mod watches;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
-use futures_util::future::join_all;
+use async_trait::async_trait;
+use discox_core::BackendType;
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use tracing::info;
 use zookeeper_client::{
     Acls, AddWatchMode, Client as Inner, CreateMode, MultiReadResult, MultiWriteResult, SessionInfo,
-    StateWatcher,
+    SessionState, StateWatcher,
 };
 
 use self::tasks::Tasks;
-pub(crate) use self::watches::{Events, Once, States};
-use super::{Fault, Node, Op, Options, Stat, State};
+use super::{Events, Fault, Node, Once, Op, Options, Session, Stat};
 
 /// How often a directory may come and go while it is asked for.
 const RACES: usize = 5;
 
-/// One session. Dropping it ends its task and its connection at once, and the session by its
-/// timeout; [`Client::close`] ends the session too. It must not be dropped before its watches.
-#[derive(Debug)]
-pub(crate) struct Client {
-    inner: Mutex<Option<Arc<Inner>>>,
-    states: StateWatcher,
-    tasks: Tasks,
-    resume: Resume,
-    session: i64,
-    timeout: Duration,
+/// The last session, and what is known of the servers.
+#[derive(Debug, Default)]
+pub(super) struct Dialler {
+    last: Mutex<Option<SessionInfo>>,
+    /// They know neither multi-read nor recursive watches, which came with 3.6.
+    old_servers: Arc<AtomicBool>,
 }
 
-/// What it takes to go on with a session by another client.
-#[derive(Clone, Debug)]
-pub(crate) struct Resume(SessionInfo);
+#[async_trait]
+impl super::Dialler for Dialler {
+    async fn connect(&self, options: &Options) -> Result<Box<dyn super::Client>, Fault> {
+        let mut client = self.resume(options).await?;
+        if !client.has_old_servers()
+            && let Err(fault) = client.read_together(&["/".to_owned()]).await
+        {
+            if fault != Fault::Unimplemented {
+                return Err(fault);
+            }
+            info!(backend = %BackendType::Zookeeper, at = options.members.join(","), "servers older than 3.6: slower lists and watches");
+            self.old_servers.store(true, Ordering::Relaxed);
+            // They hang up after a request that they do not know.
+            drop(client);
+            client = self.resume(options).await?;
+        }
+        Ok(Box::new(client))
+    }
 
-impl Client {
-    /// Tries each member once, in random order. Resuming fails with [`Fault::Expired`] when the
-    /// session is no more.
-    pub(crate) async fn connect(options: &Options, resume: Option<Resume>) -> Result<Self, Fault> {
+    fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Dialler {
+    async fn resume(&self, options: &Options) -> Result<Client, Fault> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let client = match self.session(options, last.clone()).await {
+            Err(Fault::Expired) if last.is_some() => {
+                super::Dialler::forget(self);
+                self.session(options, None).await?
+            }
+            client => client?,
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.info.clone());
+        Ok(client)
+    }
+
+    async fn session(&self, options: &Options, last: Option<SessionInfo>) -> Result<Client, Fault> {
         // TLS and credentials will be set here.
         let mut connector = Inner::connector()
             .with_session_timeout(options.session_timeout)
             .with_connection_timeout(options.silence)
             .with_fail_eagerly();
-        if let Some(Resume(session)) = resume {
+        if let Some(session) = last {
             connector = connector.with_session(session);
         }
         let tasks = Tasks::default();
         let inner = tasks.capture(connector.connect(&options.members.join(","))).await?;
-        Ok(Self {
+        Ok(Client {
             states: inner.state_watcher(),
             tasks,
-            resume: Resume(inner.session().clone()),
-            session: inner.session_id().0,
-            timeout: inner.session_timeout(),
+            session: Session { id: inner.session_id().0, timeout: inner.session_timeout() },
+            info: inner.session().clone(),
             inner: Mutex::new(Some(Arc::new(inner))),
+            old_servers: self.old_servers.clone(),
         })
     }
+}
 
-    /// The session's number, as in the nodes that it owns.
-    pub(crate) fn session(&self) -> i64 {
+/// One connection. It must not be dropped before its watches are polled for the last time.
+#[derive(Debug)]
+struct Client {
+    inner: Mutex<Option<Arc<Inner>>>,
+    /// It has seen the first state, and none since.
+    states: StateWatcher,
+    tasks: Tasks,
+    session: Session,
+    info: SessionInfo,
+    old_servers: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl super::Client for Client {
+    fn session(&self) -> Session {
         self.session
     }
 
-    /// The session timeout that the servers granted.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+    fn broken(&self) -> BoxFuture<'static, Fault> {
+        let mut states = self.states.clone();
+        async move {
+            states.changed().await;
+            ended(states.state()).unwrap_or_else(|| Fault::Disconnected("closed or silent".into()))
+        }
+        .boxed()
     }
 
-    /// For [`Client::connect`], after this client has ended.
-    pub(crate) fn resume(&self) -> Resume {
-        self.resume.clone()
+    fn abandon(&self) {
+        self.tasks.freeze();
     }
 
-    /// Follows the session's state.
-    pub(crate) fn states(&self) -> States {
-        States(self.states.clone())
-    }
-
-    /// Closes the session, and waits until the servers know or the connection is lost.
-    pub(crate) async fn close(&self) {
+    async fn close(&self) {
         drop(self.inner.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let mut states = self.states();
+        let mut states = self.states.clone();
         let lost = async {
-            while !matches!(states.now(), State::Disconnected) {
+            while states.state() != SessionState::Disconnected {
                 states.changed().await;
             }
         };
@@ -100,19 +140,97 @@ impl Client {
         }
     }
 
-    /// Ends all traffic at once, but not the session, so that it can be resumed.
-    pub(crate) fn abandon(&self) {
-        self.tasks.freeze();
+    async fn read(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+        if !self.has_old_servers() {
+            return self.read_together(paths).await;
+        }
+        let inner = self.live()?;
+        let answers = join_all(paths.iter().map(|path| inner.get_data(path))).await;
+        let nodes = answers.into_iter().map(|answer| match answer {
+            Ok((data, stat)) => Ok(Node { data: data.into(), stat: stat.into() }),
+            Err(error) => Err(error.into()),
+        });
+        Ok(nodes.collect())
     }
 
-    /// Reads one node.
-    pub(crate) async fn get(&self, path: &str) -> Result<Node, Fault> {
-        let (data, stat) = self.live()?.get_data(path).await?;
-        Ok(Node { data: data.into(), stat: stat.into() })
+    async fn children(&self, path: &str) -> Result<Vec<String>, Fault> {
+        Ok(self.live()?.list_children(path).await?)
     }
 
-    /// Reads several nodes by one request, which servers before 3.6 do not know.
-    pub(crate) async fn get_many(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Result<Stat, Fault> {
+        let mode = if ephemeral { CreateMode::Ephemeral } else { CreateMode::Persistent };
+        // Rights will be set here.
+        let (stat, _) = self.live()?.create(path, data, &mode.with_acls(Acls::anyone_all())).await?;
+        Ok(stat.into())
+    }
+
+    async fn multi(&self, ops: &[Op<'_>]) -> Result<Option<i64>, Fault> {
+        let inner = self.live()?;
+        let mut writer = inner.new_multi_writer();
+        for op in ops {
+            match *op {
+                Op::Check { path, version } => writer.add_check_version(path, version)?,
+                Op::Create { path, data } => {
+                    writer.add_create(path, data, &CreateMode::Ephemeral.with_acls(Acls::anyone_all()))?;
+                }
+                Op::Delete { path, version } => writer.add_delete(path, Some(version))?,
+                Op::Set { path, data, version } => writer.add_set_data(path, data, version)?,
+            }
+        }
+        let results = writer.commit().await.map_err(zookeeper_client::Error::from)?;
+        // All of them are one transaction, and only this result tells its number.
+        Ok(results.into_iter().find_map(|result| match result {
+            MultiWriteResult::SetData { stat } => Some(stat.mzxid),
+            _ => None,
+        }))
+    }
+
+    async fn sync(&self, path: &str) -> Result<(), Fault> {
+        Ok(self.live()?.sync(path).await?)
+    }
+
+    async fn watch(&self, path: &str) -> Result<Events, Fault> {
+        if self.has_old_servers() {
+            return Err(Fault::Unimplemented);
+        }
+        Ok(watches::events(self.live()?.watch(path, AddWatchMode::PersistentRecursive).await?))
+    }
+
+    async fn watch_children(&self, path: &str) -> Result<(Option<Vec<String>>, Once), Fault> {
+        let inner = self.live()?;
+        for _ in 0..RACES {
+            match inner.list_and_watch_children(path).await {
+                Ok((names, watcher)) => return Ok((Some(names), watches::once(watcher))),
+                Err(zookeeper_client::Error::NoNode) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let (None, watcher) = inner.check_and_watch_stat(path).await? {
+                return Ok((None, watches::once(watcher)));
+            }
+        }
+        Err(Fault::NoNode)
+    }
+
+    async fn watch_many(&self, paths: &[String]) -> Result<Vec<Result<(Node, Once), Fault>>, Fault> {
+        let inner = self.live()?;
+        let answers = join_all(paths.iter().map(|path| inner.get_and_watch_data(path))).await;
+        let nodes = answers.into_iter().map(|answer| match answer {
+            Ok((data, stat, watcher)) => {
+                Ok((Node { data: data.into(), stat: stat.into() }, watches::once(watcher)))
+            }
+            Err(error) => Err(error.into()),
+        });
+        Ok(nodes.collect())
+    }
+}
+
+impl Client {
+    fn has_old_servers(&self) -> bool {
+        self.old_servers.load(Ordering::Relaxed)
+    }
+
+    /// By one request, which servers before 3.6 do not know.
+    async fn read_together(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
         let inner = self.live()?;
         let mut reader = inner.new_multi_reader();
         for path in paths {
@@ -130,90 +248,25 @@ impl Client {
         Ok(nodes)
     }
 
-    /// Reads several nodes by as many requests, and sets a watch on each that exists.
-    pub(crate) async fn watch_many(
-        &self,
-        paths: &[String],
-    ) -> Result<Vec<Result<(Node, Once), Fault>>, Fault> {
-        let inner = self.live()?;
-        let answers = join_all(paths.iter().map(|path| inner.get_and_watch_data(path))).await;
-        let nodes = answers.into_iter().map(|answer| match answer {
-            Ok((data, stat, watcher)) => Ok((Node { data: data.into(), stat: stat.into() }, Once(watcher))),
-            Err(error) => Err(error.into()),
-        });
-        Ok(nodes.collect())
-    }
-
-    /// The names of a directory's children.
-    pub(crate) async fn children(&self, path: &str) -> Result<Vec<String>, Fault> {
-        Ok(self.live()?.list_children(path).await?)
-    }
-
-    /// The names of a directory's children, and a watch for others; without the directory, no names
-    /// and a watch for its creation.
-    pub(crate) async fn watch_children(&self, path: &str) -> Result<(Option<Vec<String>>, Once), Fault> {
-        let inner = self.live()?;
-        for _ in 0..RACES {
-            match inner.list_and_watch_children(path).await {
-                Ok((names, watcher)) => return Ok((Some(names), Once(watcher))),
-                Err(zookeeper_client::Error::NoNode) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if let (None, watcher) = inner.check_and_watch_stat(path).await? {
-                return Ok((None, Once(watcher)));
-            }
-        }
-        Err(Fault::NoNode)
-    }
-
-    /// Watches a directory, which need not exist, and all below it. Servers before 3.6 cannot.
-    pub(crate) async fn watch(&self, path: &str) -> Result<Events, Fault> {
-        Ok(self.live()?.watch(path, AddWatchMode::PersistentRecursive).await?.into())
-    }
-
-    /// Waits until the connected server has caught up with its leader.
-    pub(crate) async fn sync(&self, path: &str) -> Result<(), Fault> {
-        Ok(self.live()?.sync(path).await?)
-    }
-
-    /// Creates a node, ephemeral or persistent. It is readable and writable by everybody; rights
-    /// will be set here.
-    pub(crate) async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Result<Stat, Fault> {
-        let mode = if ephemeral { CreateMode::Ephemeral } else { CreateMode::Persistent };
-        let (stat, _) = self.live()?.create(path, data, &mode.with_acls(Acls::anyone_all())).await?;
-        Ok(stat.into())
-    }
-
-    /// Makes several changes together or not at all. Returns the transaction's number if one of them
-    /// is a `Set`.
-    pub(crate) async fn multi(&self, ops: &[Op<'_>]) -> Result<Option<i64>, Fault> {
-        let inner = self.live()?;
-        let mut writer = inner.new_multi_writer();
-        for op in ops {
-            match *op {
-                Op::Check { path, version } => writer.add_check_version(path, version)?,
-                Op::Create { path, data } => {
-                    writer.add_create(path, data, &CreateMode::Ephemeral.with_acls(Acls::anyone_all()))?;
-                }
-                Op::Delete { path, version } => writer.add_delete(path, Some(version))?,
-                Op::Set { path, data, version } => writer.add_set_data(path, data, version)?,
-            }
-        }
-        let results = writer.commit().await.map_err(zookeeper_client::Error::from)?;
-        Ok(results.into_iter().find_map(|result| match result {
-            MultiWriteResult::SetData { stat } => Some(stat.mzxid),
-            _ => None,
-        }))
-    }
-
     /// The client, if requests will be sent at once.
     fn live(&self) -> Result<Arc<Inner>, Fault> {
-        match self.states().now() {
-            State::Connected => {}
-            State::Disconnected => return Err(Fault::Disconnected("not connected".into())),
-            State::Ended(fault) => return Err(fault),
+        match self.states.clone().state() {
+            SessionState::SyncConnected => {}
+            state => {
+                return Err(ended(state).unwrap_or_else(|| Fault::Disconnected("not connected".into())));
+            }
         }
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Fault::Closed)
+    }
+}
+
+/// Why a session is over for good, if it is in this state.
+fn ended(state: SessionState) -> Option<Fault> {
+    match state {
+        SessionState::AuthFailed => Some(Fault::Denied("authentication failed")),
+        SessionState::Closed => Some(Fault::Closed),
+        SessionState::Expired => Some(Fault::Expired),
+        SessionState::ConnectedReadOnly | SessionState::Disconnected | SessionState::SyncConnected => None,
     }
 }
 
