@@ -2,9 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError,
-    },
+    sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError},
     time::Duration,
 };
 
