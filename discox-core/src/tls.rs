@@ -43,6 +43,7 @@ impl TlsConfig {
 /// Certificates in PEM form, in a file or in memory. In configuration files a text that begins with
 /// `-----BEGIN` is the certificates themselves, any other the path of their file.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Pem {
     /// In this file, read again at every connection.
     File(PathBuf),

@@ -1,0 +1,83 @@
+//! TLS for the discox backends: a [`TlsConfig`] into what `rustls` takes, and what a failed handshake
+//! means, so that all backends trust the same and say the same.
+//!
+//! It is no backend and nothing that users need to name.
+
+mod explain;
+mod material;
+
+use std::sync::Arc;
+
+use discox_core::{Denial, Error, ErrorKind, Result, TlsConfig};
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+pub use tokio_rustls::client::TlsStream;
+
+pub use crate::{
+    explain::explain,
+    material::{client_config, read_pem, roots},
+};
+
+/// The name that the server's certificate must have: the one configured, else the host of its address
+/// (an IPv6 address without brackets).
+///
+/// # Errors
+/// [`Config`](ErrorKind::Config), naming `tls.server_name`.
+pub fn server_name(tls: &TlsConfig, host: &str) -> Result<ServerName<'static>> {
+    let name = tls.server_name.as_deref().unwrap_or(host);
+    let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| Error::config("tls.server_name", name, "neither a DNS name nor an address"))
+}
+
+/// The handshake over a connection that has just been made to `host`. Cancel-safe in that nothing
+/// outlives its future. Bounded by the caller's time-out.
+///
+/// # Errors
+/// As [`explain`] says; [`Unavailable`](ErrorKind::Unavailable) when the connection was closed.
+pub async fn handshake(
+    tls: &TlsConfig,
+    config: Arc<ClientConfig>,
+    host: &str,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>> {
+    let name = server_name(tls, host)?;
+    TlsConnector::from(config).connect(name, stream).await.map_err(|error| failed(tls, &error))
+}
+
+/// Finds out why a server does not accept us, for clients that do not tell: a handshake, `hello`, and
+/// the first byte that comes back. In TLS 1.3 the refusal of a client certificate shows only then
+/// (RFC 8446, section 4.4.2.4).
+///
+/// # Errors
+/// As [`handshake`].
+pub async fn probe(
+    tls: &TlsConfig,
+    config: Arc<ClientConfig>,
+    host: &str,
+    stream: TcpStream,
+    hello: &[u8],
+) -> Result<()> {
+    let mut stream = handshake(tls, config, host, stream).await?;
+    let answered = async {
+        stream.write_all(hello).await?;
+        stream.flush().await?;
+        stream.read_u8().await
+    };
+    answered.await.map(drop).map_err(|error| failed(tls, &error))
+}
+
+fn failed(tls: &TlsConfig, error: &std::io::Error) -> Error {
+    explain(error, tls.cert.is_some()).unwrap_or_else(|| {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof && tls.cert.is_none() {
+            let message = "the server has closed the connection in the TLS handshake, as some do without a word \
+                           when they want a client certificate";
+            return Error::denied(Denial::NoClientCertificate, message);
+        }
+        Error::new(ErrorKind::Unavailable, format!("TLS handshake: {error}"))
+    })
+}
