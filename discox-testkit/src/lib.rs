@@ -4,8 +4,11 @@
 //!
 //! The servers come from `scripts/fetch-test-servers`; this crate is not published.
 
+pub mod authority;
 pub mod conformance;
 pub mod faults;
 pub mod proxy;
+pub mod secured;
 pub mod server;
 pub mod wait;
+pub mod zookeeper;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, bail};
 
 use super::Servers;
+use super::access::Access;
 use super::docker::Container;
 use super::gates::Gates;
 use super::layout::{Extra, Kind, Node};
@@ -21,7 +22,7 @@ use super::settings::{How, how};
 ///
 /// In arguments, environment, configuration and not in files, `{files}` stands for the folder of the files given
 /// by [`file`](Builder::file).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Builder {
     kind: Kind,
@@ -67,8 +68,14 @@ impl Builder {
         self
     }
 
-    /// Ready means that the port accepts connections: for servers that answer no plain question, such as those
-    /// that ask for TLS.
+    /// How the harness itself enters. Where that is over TLS, TLS is what the server is told to listen for.
+    /// (A secured member that lost its data does not enter a cluster which lives on: that takes rights of its own.)
+    pub fn access(mut self, access: Access) -> Builder {
+        self.extra.access = access;
+        self
+    }
+
+    /// Ready means that the port accepts connections: for servers that the harness cannot ask.
     pub fn ready_when_open(mut self) -> Builder {
         self.extra.open_is_ready = true;
         self

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use super::access::Door;
 use super::ask::get;
 use super::layout::{Layout, Plan};
 
@@ -21,7 +22,6 @@ pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
         format!("-data-dir={}/consul", layout.data),
         format!("-bind={}", layout.peer_bind),
         format!("-client={bind}"),
-        format!("-http-port={port}"),
         format!("-serf-lan-port={serf}"),
         format!("-server-port={server}"),
         "-dns-port=-1".into(),
@@ -35,6 +35,11 @@ pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
     if node.host.parse::<std::net::IpAddr>().is_ok() {
         args.push(format!("-advertise={}", node.host));
     }
+    args.extend(if layout.extra.access.is_tls() {
+        ["-http-port=-1".into(), format!("-https-port={port}")]
+    } else {
+        [format!("-http-port={port}"), "-https-port=-1".into()]
+    });
     for other in layout.nodes.iter().filter(|other| other.name != node.name) {
         args.push(format!("-retry-join={}:{}", other.host, other.peer_ports[0]));
     }
@@ -45,15 +50,18 @@ pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
     Plan { args, ..Plan::default() }
 }
 
-pub(crate) async fn answers(address: &str) -> bool {
-    get(address, "/v1/status/leader").await.is_ok_and(|leader| leader.as_str().is_some_and(|l| !l.is_empty()))
+pub(crate) async fn answers(door: Door<'_>) -> bool {
+    let leader = get(door, "/v1/status/leader").await;
+    let led = leader.is_ok_and(|leader| leader.as_str().is_some_and(|leader| !leader.is_empty()));
+    // With ACLs it begins in a legacy mode, in which no token is known.
+    led && (door.headers().is_empty() || get(door, "/v1/acl/token/self").await.is_ok())
 }
 
-pub(crate) async fn leads(address: &str) -> Result<bool> {
-    Ok(get(address, "/v1/agent/self").await?["Stats"]["consul"]["leader"] == "true")
+pub(crate) async fn leads(door: Door<'_>) -> Result<bool> {
+    Ok(get(door, "/v1/agent/self").await?["Stats"]["consul"]["leader"] == "true")
 }
 
-pub(crate) async fn version(address: &str) -> Result<String> {
-    let agent = get(address, "/v1/agent/self").await?;
+pub(crate) async fn version(door: Door<'_>) -> Result<String> {
+    let agent = get(door, "/v1/agent/self").await?;
     agent["Config"]["Version"].as_str().map(str::to_owned).context("no version")
 }

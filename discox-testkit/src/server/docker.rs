@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
-use testcontainers::bollard::Docker;
 use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::exec::{CreateExecOptions, StartExecResults};
 use testcontainers::bollard::models::{
     EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest, PortBinding,
 };
 use testcontainers::bollard::query_parameters::{
-    KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions,
+    KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
 };
+use testcontainers::bollard::{Docker, body_full};
 use testcontainers::core::IntoContainerPort;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner;
@@ -24,6 +24,7 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::access::Access;
 use super::layout::{Kind, Plan};
 use super::network::Network;
 use super::ports::Port;
@@ -153,6 +154,18 @@ impl Container {
         Ok(request)
     }
 
+    pub(crate) async fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let [_, _, files] = Container::folders();
+        let mut header = tokio_tar::Header::new_gnu();
+        header.set_size(u64::try_from(content.len())?);
+        header.set_mode(0o644);
+        let mut archive = tokio_tar::Builder::new(Vec::new());
+        archive.append_data(&mut header, name, content).await?;
+        let archive = body_full(archive.into_inner().await?.into());
+        let into = UploadToContainerOptionsBuilder::new().path(&files).build();
+        Ok(self.docker.upload_to_container(&self.name, Some(into), archive).await?)
+    }
+
     /// What it is, for the log.
     pub(crate) fn describe(&self) -> String {
         format!("image {}", self.image)
@@ -241,16 +254,26 @@ impl Container {
     }
 
     /// The registry's own command line, inside.
-    pub(crate) async fn tool(&self, args: &[&str]) -> Result<String> {
+    pub(crate) async fn tool(&self, access: &Access, args: &[&str]) -> Result<String> {
         let program: &[&str] = match self.kind {
             Kind::Etcd => &["etcdctl"],
             Kind::Zookeeper => &["zkCli.sh", "-server", "127.0.0.1:2181"],
             Kind::Consul => &["consul"],
         };
-        let env = "JVMFLAGS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dzookeeper.root.logger=ERROR,CONSOLE";
+        let mut env = vec!["ETCDCTL_API=3".to_owned()];
+        let [_, _, files] = Container::folders();
+        let mut flags =
+            "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dzookeeper.root.logger=ERROR,CONSOLE".to_owned();
+        for (name, value) in access.tool_env_in(&files) {
+            match name.as_str() {
+                "JVMFLAGS" => flags += &format!(" {value}"),
+                _ => env.push(format!("{name}={value}")),
+            }
+        }
+        env.push(format!("JVMFLAGS={flags}"));
         let options = CreateExecOptions {
             cmd: Some([program, args].concat()),
-            env: Some(vec!["ETCDCTL_API=3", env]),
+            env: Some(env.iter().map(String::as_str).collect()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             ..Default::default()

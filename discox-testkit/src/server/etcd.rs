@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::net::TcpStream;
 
+use super::access::Door;
 use super::ask::{get, post};
 use super::layout::{Layout, Node, Plan};
 use crate::wait::eventually_send;
@@ -18,12 +19,13 @@ pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
     let (bind, port) = layout.client_bind;
     let cluster: Vec<String> =
         layout.nodes.iter().map(|node| format!("{}={}", node.name, peer_url(node))).collect();
+    let scheme = if layout.extra.access.is_tls() { "https" } else { "http" };
     let args = [
         format!("--name={}", node.name),
         format!("--data-dir={}/etcd", layout.data),
-        format!("--listen-client-urls=http://{bind}:{port}"),
+        format!("--listen-client-urls={scheme}://{bind}:{port}"),
         // As the tests reach it: clients that ask for the members are sent there.
-        format!("--advertise-client-urls=http://{}", node.address),
+        format!("--advertise-client-urls={scheme}://{}", node.address),
         format!("--listen-peer-urls=http://{}:{}", layout.peer_bind, node.peer_ports[0]),
         format!("--initial-advertise-peer-urls={}", peer_url(node)),
         format!("--initial-cluster={}", cluster.join(",")),
@@ -43,18 +45,18 @@ fn peer_url(node: &Node) -> String {
     format!("http://{}:{}", node.host, node.peer_ports[0])
 }
 
-pub(crate) async fn answers(address: &str) -> bool {
-    get(address, "/health").await.is_ok_and(|health| health["health"] == "true")
+pub(crate) async fn answers(door: Door<'_>) -> bool {
+    get(door, "/health").await.is_ok_and(|health| health["health"] == "true")
 }
 
-pub(crate) async fn leads(address: &str) -> Result<bool> {
-    let status = post(address, "/v3/maintenance/status", &json!({})).await?;
+pub(crate) async fn leads(door: Door<'_>) -> Result<bool> {
+    let status = post(door, "/v3/maintenance/status", &json!({})).await?;
     let leader = status["leader"].as_str().unwrap_or("0");
     Ok(leader != "0" && status["header"]["member_id"] == leader)
 }
 
-pub(crate) async fn version(address: &str) -> Result<String> {
-    let version = get(address, "/version").await?;
+pub(crate) async fn version(door: Door<'_>) -> Result<String> {
+    let version = get(door, "/version").await?;
     version["etcdserver"].as_str().map(str::to_owned).context("no version")
 }
 
@@ -74,13 +76,13 @@ pub(crate) async fn replace(nodes: &[Node], node: &Node) -> Result<bool> {
 }
 
 async fn replace_by(other: &Node, node: &Node) -> Result<()> {
-    let list = post(&other.address, "/v3/cluster/member/list", &json!({})).await?;
+    let list = post(other.address.as_str(), "/v3/cluster/member/list", &json!({})).await?;
     let mut known = list["members"].as_array().into_iter().flatten();
     // By its address: one that never started again since it was added has no name.
     if let Some(member) = known.find(|member| member["peerURLs"] == json!([peer_url(node)])) {
-        post(&other.address, "/v3/cluster/member/remove", &json!({ "ID": member["ID"] })).await?;
+        post(other.address.as_str(), "/v3/cluster/member/remove", &json!({ "ID": member["ID"] })).await?;
     }
-    post(&other.address, "/v3/cluster/member/add", &json!({ "peerURLs": [peer_url(node)] })).await?;
+    post(other.address.as_str(), "/v3/cluster/member/add", &json!({ "peerURLs": [peer_url(node)] })).await?;
     Ok(())
 }
 
@@ -88,7 +90,7 @@ async fn replace_by(other: &Node, node: &Node) -> Result<()> {
 async fn healthy<'a>(members: &[&'a Node]) -> Option<Option<&'a Node>> {
     let mut down = true;
     for member in members {
-        if answers(&member.address).await {
+        if answers(member.address.as_str().into()).await {
             return Some(Some(member));
         }
         down &= TcpStream::connect(&member.address).await.is_err();

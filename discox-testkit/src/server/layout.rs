@@ -5,6 +5,7 @@ use std::fmt;
 
 use anyhow::Result;
 
+use super::access::{Access, Door};
 use super::{consul, etcd, zookeeper};
 
 /// The registries.
@@ -49,18 +50,18 @@ pub(crate) struct Node {
 }
 
 /// What a user of the builder adds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Extra {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) config: String,
     pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) access: Access,
     /// An open port is all that is waited for.
     pub(crate) open_is_ready: bool,
 }
 
 /// The world a member is started in.
-#[derive(Debug)]
 pub(crate) struct Layout<'a> {
     pub(crate) nodes: &'a [Node],
     pub(crate) me: usize,
@@ -121,28 +122,28 @@ impl Kind {
     }
 
     /// Does it answer, as one that can serve?
-    pub(crate) async fn answers(self, address: &str) -> bool {
+    pub(crate) async fn answers(self, door: Door<'_>) -> bool {
         match self {
-            Kind::Etcd => etcd::answers(address).await,
-            Kind::Zookeeper => zookeeper::answers(address).await,
-            Kind::Consul => consul::answers(address).await,
+            Kind::Etcd => etcd::answers(door).await,
+            Kind::Zookeeper => zookeeper::answers(door).await,
+            Kind::Consul => consul::answers(door).await,
         }
     }
 
     /// Does it think that it leads?
-    pub(crate) async fn leads(self, address: &str) -> Result<bool> {
+    pub(crate) async fn leads(self, door: Door<'_>) -> Result<bool> {
         match self {
-            Kind::Etcd => etcd::leads(address).await,
-            Kind::Zookeeper => zookeeper::leads(address).await,
-            Kind::Consul => consul::leads(address).await,
+            Kind::Etcd => etcd::leads(door).await,
+            Kind::Zookeeper => zookeeper::leads(door).await,
+            Kind::Consul => consul::leads(door).await,
         }
     }
 
-    pub(crate) async fn version(self, address: &str) -> Result<String> {
+    pub(crate) async fn version(self, door: Door<'_>) -> Result<String> {
         match self {
-            Kind::Etcd => etcd::version(address).await,
-            Kind::Zookeeper => zookeeper::version(address).await,
-            Kind::Consul => consul::version(address).await,
+            Kind::Etcd => etcd::version(door).await,
+            Kind::Zookeeper => zookeeper::version(door).await,
+            Kind::Consul => consul::version(door).await,
         }
     }
 

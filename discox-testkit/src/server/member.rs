@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpStream;
 
+use super::access::{Door, Stream};
 use super::docker::Container;
 use super::layout::{Extra, Kind, Layout, Node};
 use super::process::Process;
-use super::{etcd, zookeeper};
+use super::{ask, etcd, zookeeper};
 use crate::wait::eventually_send;
 
 /// From start to answering: seconds on an idle machine, more where several test runs share two cores.
@@ -50,6 +51,38 @@ impl Member {
     /// Where clients reach it: `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.nodes[self.me].address
+    }
+
+    fn door(&self) -> Door<'_> {
+        Door::new(self.address(), &self.extra.access)
+    }
+
+    /// A connection as the harness has it: over TLS where the server asks for that.
+    pub async fn connect(&self) -> Result<Box<dyn Stream>> {
+        self.door().connect().await
+    }
+
+    /// Who the harness is to ZooKeeper.
+    pub(crate) fn zookeeper_digest(&self) -> Option<&str> {
+        self.extra.access.zookeeper_login()
+    }
+
+    /// An HTTP request of the harness, with its credentials: etcd's gateway, Consul.
+    ///
+    /// # Errors
+    ///
+    /// The status and what was answered, where it is not 200.
+    pub async fn http(&self, method: &str, path: &str, body: &str) -> Result<String> {
+        ask::http(self.door(), method, path, body).await
+    }
+
+    /// Writes one of the builder's files anew, for a server that reads it again by itself or when it
+    /// [starts](Member::start) with its data.
+    pub async fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        match &self.host {
+            Host::Process(process) => process.write_file(name, content),
+            Host::Container(container) => container.write_file(name, content).await,
+        }
     }
 
     /// Kills it by signal 9; nothing happens if it does not run. Its port refuses connections afterwards.
@@ -135,7 +168,7 @@ impl Member {
         if self.extra.open_is_ready {
             return TcpStream::connect(self.address()).await.is_ok();
         }
-        self.kind.answers(self.address()).await
+        self.kind.answers(self.door()).await
     }
 
     async fn ended(&self) -> Option<String> {
@@ -188,7 +221,7 @@ impl Member {
 
     /// Does it think that it leads? A single server does.
     pub async fn is_leader(&self) -> bool {
-        self.kind.leads(self.address()).await.unwrap_or(false)
+        self.kind.leads(self.door()).await.unwrap_or(false)
     }
 
     /// Runs the registry's own command line against this member and returns what it printed: `etcdctl ARGS`,
@@ -199,8 +232,8 @@ impl Member {
     /// What it printed, when it fails.
     pub async fn tool(&self, args: &[&str]) -> Result<String> {
         let output = match &self.host {
-            Host::Process(process) => process.tool(self.address(), args).await,
-            Host::Container(container) => container.tool(args).await,
+            Host::Process(process) => process.tool(self.address(), &self.extra.access, args).await,
+            Host::Container(container) => container.tool(&self.extra.access, args).await,
         };
         let output = output.with_context(|| format!("{self}: {}", args.join(" ")))?;
         Ok(if self.kind == Kind::Zookeeper { zookeeper::without_noise(&output) } else { output })
@@ -215,7 +248,7 @@ impl Member {
     }
 
     pub(crate) async fn describe(&self) -> String {
-        let version = self.kind.version(self.address()).await.unwrap_or_else(|_| "of unknown version".into());
+        let version = self.kind.version(self.door()).await.unwrap_or_else(|_| "of unknown version".into());
         let what = match &self.host {
             Host::Process(process) => process.describe(),
             Host::Container(container) => container.describe(),

@@ -16,6 +16,7 @@
 //! Ready means answering: etcd is healthy, ZooKeeper has a mode, Consul knows a leader. Data lies in memory.
 //! Nothing is left behind when a test process ends, however it ends (see `session.rs`).
 
+mod access;
 pub(crate) mod ask;
 mod builder;
 mod consul;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures_util::future::{join_all, try_join_all};
 
+pub use self::access::{Access, Stream};
 pub use self::builder::Builder;
 pub use self::layout::Kind;
 pub use self::member::{Data, Member};
@@ -126,6 +128,12 @@ impl Drop for Servers {
             }
         });
     }
+}
+
+/// A folder that is removed with this process, for what belongs to no server.
+pub(crate) fn own_folder(name: &str) -> Result<std::path::PathBuf> {
+    let session = session::Session::get()?;
+    session.folder(&session.name(name))
 }
 
 /// The last 60 lines, without ZooKeeper's about our own questions.

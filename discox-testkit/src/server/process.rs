@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::time::timeout;
 
+use super::access::Access;
 use super::gates::Gates;
 use super::layout::{Kind, Plan};
 use super::ports::Port;
@@ -85,6 +86,11 @@ impl Process {
         Ok(())
     }
 
+    pub(crate) fn write_file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let [_, _, files] = self.folders();
+        fs::write(Path::new(&files).join(name), content).with_context(|| name.to_owned())
+    }
+
     fn command(&self, plan: &Plan) -> Result<(String, Command)> {
         let mut command;
         match self.kind {
@@ -92,9 +98,8 @@ impl Process {
             Kind::Consul => command = Command::new(settings::program("DISCOX_TEST_CONSUL", "consul")?),
             Kind::Zookeeper => {
                 command = Command::new(settings::program("DISCOX_TEST_JAVA", "java")?);
-                let flags = plan.env.iter().filter(|(name, _)| name == "JVMFLAGS");
                 command
-                    .args(flags.flat_map(|(_, flags)| flags.split_whitespace()))
+                    .args(flags(&plan.env))
                     .args(["-cp", &settings::zookeeper_classpath()?])
                     .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain");
             }
@@ -144,7 +149,9 @@ impl Process {
     }
 
     /// The registry's own command line against `address`.
-    pub(crate) async fn tool(&self, address: &str, args: &[&str]) -> Result<String> {
+    pub(crate) async fn tool(&self, address: &str, access: &Access, args: &[&str]) -> Result<String> {
+        let [_, _, files] = self.folders();
+        let env: Vec<(String, String)> = access.tool_env_in(&files).collect();
         let mut command = match self.kind {
             Kind::Etcd => {
                 let mut etcdctl = Command::new(settings::program("DISCOX_TEST_ETCDCTL", "etcdctl")?);
@@ -160,12 +167,13 @@ impl Process {
                 let mut java = Command::new(settings::program("DISCOX_TEST_JAVA", "java")?);
                 java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
                     .arg("-Dzookeeper.root.logger=ERROR,CONSOLE")
+                    .args(flags(&env))
                     .args(["-cp", &settings::zookeeper_classpath()?])
                     .args(["org.apache.zookeeper.ZooKeeperMain", "-server", address]);
                 java
             }
         };
-        command.args(args).stdin(Stdio::null());
+        command.envs(env).args(args).stdin(Stdio::null());
         let mut command = tokio::process::Command::from(command);
         let output = timeout(TOOL_TAKES, command.kill_on_drop(true).output()).await??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -189,6 +197,12 @@ impl Drop for Process {
             let _ = fs::remove_dir(servers);
         }
     }
+}
+
+/// What the scripts of ZooKeeper would give the Java machine.
+fn flags(env: &[(String, String)]) -> impl Iterator<Item = &str> {
+    let flags = env.iter().filter(|(name, _)| name == "JVMFLAGS");
+    flags.flat_map(|(_, flags)| flags.split_whitespace())
 }
 
 fn remove(folder: &Path) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 
+use super::access::Door;
 use super::ask::four_letters;
 use super::layout::{Layout, Plan};
 
@@ -24,10 +25,11 @@ pub(crate) fn plan(layout: &Layout<'_>) -> Plan {
 
 fn zoo_cfg(layout: &Layout<'_>) -> String {
     let (bind, port) = layout.client_bind;
+    let client_port = if layout.extra.access.is_tls() { "secureClientPort" } else { "clientPort" };
     let mut config = format!(
         "dataDir={}\n\
-         clientPortAddress={bind}\n\
-         clientPort={port}\n\
+         {client_port}Address={bind}\n\
+         {client_port}={port}\n\
          tickTime=500\n\
          initLimit=10\n\
          syncLimit=5\n\
@@ -50,22 +52,22 @@ fn zoo_cfg(layout: &Layout<'_>) -> String {
     config + &layout.filled(&layout.extra.config)
 }
 
-pub(crate) async fn answers(address: &str) -> bool {
-    matches!(mode(address).await, Ok(Some(_)))
+pub(crate) async fn answers(door: Door<'_>) -> bool {
+    matches!(mode(door).await, Ok(Some(_)))
 }
 
-pub(crate) async fn leads(address: &str) -> Result<bool> {
-    Ok(mode(address).await?.is_some_and(|mode| mode == "leader" || mode == "standalone"))
+pub(crate) async fn leads(door: Door<'_>) -> Result<bool> {
+    Ok(mode(door).await?.is_some_and(|mode| mode == "leader" || mode == "standalone"))
 }
 
 /// None while it looks for its leader.
-async fn mode(address: &str) -> Result<Option<String>> {
-    let answer = four_letters(address, "srvr").await?;
+async fn mode(door: Door<'_>) -> Result<Option<String>> {
+    let answer = four_letters(door, "srvr").await?;
     Ok(answer.lines().find_map(|line| line.strip_prefix("Mode: ")).map(str::to_owned))
 }
 
-pub(crate) async fn version(address: &str) -> Result<String> {
-    let answer = four_letters(address, "srvr").await?;
+pub(crate) async fn version(door: Door<'_>) -> Result<String> {
+    let answer = four_letters(door, "srvr").await?;
     let version = answer.lines().find_map(|line| line.strip_prefix("Zookeeper version: "));
     let version = version.and_then(|version| version.split(['-', ',', ' ']).next());
     version.map(str::to_owned).context("no version")

@@ -10,16 +10,8 @@ use discox_testkit::{
     server::{Kind, Member},
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
 
 use super::server::Tools;
-
-/// A server that is well answers in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 pub(super) struct Consul;
@@ -39,12 +31,12 @@ impl Tools for Consul {
         let (host, port) = split(&place.endpoint)?;
         let meta: Value = serde_json::from_str(attr)?;
         let service = json!({ "ID": id, "Name": place.service, "Address": host, "Port": port, "Meta": meta });
-        http(member, "PUT", "/v1/agent/service/register", &service.to_string()).await.map(drop)
+        member.http("PUT", "/v1/agent/service/register", &service.to_string()).await.map(drop)
     }
 
     async fn delete(member: &Member, place: &Place) -> Result<()> {
         for service in of(member, place).await? {
-            http(member, "PUT", &format!("/v1/agent/service/deregister/{}", id(&service)), "").await?;
+            member.http("PUT", &format!("/v1/agent/service/deregister/{}", id(&service)), "").await?;
         }
         Ok(())
     }
@@ -52,7 +44,7 @@ impl Tools for Consul {
     /// A service that has no port cannot be an endpoint.
     async fn garbage(member: &Member, place: &Place) -> Result<()> {
         let service = json!({ "ID": place.endpoint, "Name": place.service, "Address": "10.9.9.9" });
-        http(member, "PUT", "/v1/agent/service/register", &service.to_string()).await.map(drop)
+        member.http("PUT", "/v1/agent/service/register", &service.to_string()).await.map(drop)
     }
 
     /// What discox cut into pieces is put together; any other record is its Meta.
@@ -70,7 +62,7 @@ impl Tools for Consul {
 
 /// The agent's records of an endpoint. One of discox's under another prefix is another endpoint's.
 async fn of(member: &Member, place: &Place) -> Result<Vec<Value>> {
-    let answer = http(member, "GET", "/v1/agent/services", "").await?;
+    let answer = member.http("GET", "/v1/agent/services", "").await?;
     let all: BTreeMap<String, Value> = serde_json::from_str(&answer)?;
     let (host, port) = split(&place.endpoint)?;
     let wanted = |service: &Value| {
@@ -90,22 +82,4 @@ fn id(service: &Value) -> String {
 fn split(endpoint: &str) -> Result<(&str, u16)> {
     let (host, port) = endpoint.rsplit_once(':').context("no port")?;
     Ok((host.trim_matches(['[', ']']), port.parse()?))
-}
-
-/// One request of HTTP/1.0, whose answer ends with the connection.
-async fn http(member: &Member, method: &str, path: &str, body: &str) -> Result<String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(member.address()).await?;
-        let length = body.len();
-        let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    let answer = timeout(PATIENCE, exchange).await.context("no answer")??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
-    let status = head.split_whitespace().nth(1).unwrap_or_default();
-    ensure!(status == "200", "{method} {path}: {status} {}", body.trim());
-    Ok(body.to_owned())
 }

@@ -1,0 +1,55 @@
+//! Consul: a policy, and a token with this policy; whoever brings none may do nothing.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{Options, SERVICE, Secrets, Tls};
+use crate::server::{Access, Builder, Member};
+
+const POLICY: &str = "discox";
+
+/// Names the user's token to those who change it. Any UUID is good.
+const ACCESSOR: &str = "d15c0000-0000-4000-8000-000000000001";
+
+pub(super) fn prepare(builder: Builder, access: Access, options: &Options, secrets: &Secrets) -> Builder {
+    let master = &secrets.admin_token;
+    let mut access = access.header("X-Consul-Token", master).tool_env("CONSUL_HTTP_TOKEN", master);
+    // The agent works with a token of its own; a default one would let in whoever brings none.
+    let mut builder = builder.config(&format!(
+        "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{master}\" agent = \"{master}\" }} }}"
+    ));
+    if options.tls != Tls::Off {
+        access = access
+            .tool_env("CONSUL_HTTP_SSL", "true")
+            .tool_env("CONSUL_CACERT", "{files}/ca.pem")
+            .tool_env("CONSUL_CLIENT_CERT", "{files}/admin.pem")
+            .tool_env("CONSUL_CLIENT_KEY", "{files}/admin.key");
+        builder = builder.config(
+            r#"ca_file = "{files}/ca.pem" cert_file = "{files}/server.pem" key_file = "{files}/server.key""#,
+        );
+    }
+    if options.tls == Tls::Mutual {
+        builder = builder.config("verify_incoming = true verify_outgoing = true");
+    }
+    builder.access(access)
+}
+
+pub(super) async fn let_in(member: &Member, secrets: &Secrets) -> Result<()> {
+    let rules = format!(
+        "service_prefix \"{SERVICE}\" {{ policy = \"write\" }}\nnode_prefix \"\" {{ policy = \"read\" }}"
+    );
+    let policy = json!({ "Name": POLICY, "Rules": rules });
+    member.http("PUT", "/v1/acl/policy", &policy.to_string()).await?;
+    put_token(member, "/v1/acl/token", secrets, true).await
+}
+
+/// Whether the user's token has the policy.
+pub(super) async fn allow(member: &Member, secrets: &Secrets, allow: bool) -> Result<()> {
+    put_token(member, &format!("/v1/acl/token/{ACCESSOR}"), secrets, allow).await
+}
+
+async fn put_token(member: &Member, path: &str, secrets: &Secrets, allow: bool) -> Result<()> {
+    let policies = if allow { json!([{ "Name": POLICY }]) } else { json!([]) };
+    let token = json!({ "AccessorID": ACCESSOR, "SecretID": secrets.user_token, "Policies": policies });
+    member.http("PUT", path, &token.to_string()).await.map(drop)
+}
