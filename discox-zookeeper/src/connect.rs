@@ -64,7 +64,7 @@ impl Connector {
             settings: settings.clone(),
             asked: OnceLock::new(),
             sessions: Mutex::default(),
-            dialler: client::dialler(),
+            dialler: client::dialler(settings).map_err(|error| error.on(BackendType::Zookeeper))?,
             skips: Mutex::default(),
             told: Once::new(),
         })

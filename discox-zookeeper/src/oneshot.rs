@@ -10,7 +10,7 @@ use futures_util::{
 };
 
 use crate::{
-    client::{self, Fault, Once},
+    client::{self, Answer, Fault, Once},
     source::Scope,
 };
 
@@ -102,12 +102,36 @@ impl Oneshot {
             })
             .collect();
         for names in names.chunks(AT_ONCE) {
-            let nodes = self.scope.link.client.watch_many(&self.scope.paths(names)).await?;
+            let mut nodes = self.scope.link.client.watch_many(&self.scope.paths(names)).await?;
+            self.look_again(names, &mut nodes).await?;
             for (name, node) in names.iter().zip(nodes) {
                 self.take_in(name, node)?;
             }
         }
         Ok(std::mem::take(&mut self.changes))
+    }
+
+    /// What is gone may be half of a take-over, by a client that knows no transactions: then the other
+    /// half was sent with it, and is done before a `sync` of ours.
+    async fn look_again(
+        &mut self,
+        names: &[Arc<str>],
+        nodes: &mut [Answer<(client::Node, Once)>],
+    ) -> Answer<()> {
+        let is_gone = |(position, node): (usize, &Answer<_>)| {
+            matches!(node, Err(Fault::NoNode)).then_some(position)
+        };
+        let gone: Vec<usize> = nodes.iter().enumerate().filter_map(is_gone).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let client = &self.scope.link.client;
+        client.sync(&self.scope.directory).await?;
+        let again: Vec<Arc<str>> = gone.iter().map(|&position| names[position].clone()).collect();
+        for (position, node) in gone.into_iter().zip(client.watch_many(&self.scope.paths(&again)).await?) {
+            nodes[position] = node;
+        }
+        Ok(())
     }
 
     /// A watched record that is gone tells so itself: only new ones are of interest.

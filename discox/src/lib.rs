@@ -80,11 +80,15 @@
 //! | feature | adds | default |
 //! |---|---|---|
 //! | `etcd` | `discox::etcd`; building it needs `protoc`, because `etcd-client` does | yes |
-//! | `zookeeper` | `discox::zookeeper` | yes |
+//! | `zookeeper` | `discox::zookeeper` on the client crate `zookeeper-client` | yes |
+//! | `zookeeper-async` | `discox::zookeeper` on the client crate of that name | no |
 //! | `consul` | `discox::consul` | yes |
 //! | `memory` | `discox::memory`, the embedded backend, for tests and a first run | yes |
 //! | `serde` | serde's traits on the configuration, durations as `"5s"` | no |
 //! | `cli` | the command line program `discox`, on Unix | no |
+//!
+//! Features only add. Where two client crates of one backend are compiled in, the default one serves
+//! unless [`ConnectionConfig::client`] says otherwise.
 //!
 //! What each registry stores, its TTLs and its limits are told in its module. A program that needs one
 //! backend only can as well depend on its crate: it has the same functions.
@@ -103,7 +107,7 @@ pub use discox_core::{
 pub use discox_etcd as etcd;
 #[cfg(feature = "memory")]
 pub use discox_memory as memory;
-#[cfg(feature = "zookeeper")]
+#[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
 pub use discox_zookeeper as zookeeper;
 
 /// A registration of one endpoint, on the backend that `backend_type` names, over a connection of its
@@ -115,7 +119,7 @@ pub fn new_register(config: RegisterConfig) -> Result<Arc<dyn Register>> {
     match config.backend_type {
         #[cfg(feature = "etcd")]
         BackendType::Etcd => discox_etcd::new_register(config),
-        #[cfg(feature = "zookeeper")]
+        #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
         BackendType::Zookeeper => discox_zookeeper::new_register(config),
         #[cfg(feature = "consul")]
         BackendType::Consul => discox_consul::new_register(config),
@@ -134,7 +138,7 @@ pub fn new_discover(config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
     match config.backend_type {
         #[cfg(feature = "etcd")]
         BackendType::Etcd => discox_etcd::new_discover(config),
-        #[cfg(feature = "zookeeper")]
+        #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
         BackendType::Zookeeper => discox_zookeeper::new_discover(config),
         #[cfg(feature = "consul")]
         BackendType::Consul => discox_consul::new_discover(config),
@@ -153,7 +157,7 @@ pub fn connect(config: RegistryConfig) -> Result<Arc<dyn Registry>> {
     match config.backend_type {
         #[cfg(feature = "etcd")]
         BackendType::Etcd => discox_etcd::connect(config),
-        #[cfg(feature = "zookeeper")]
+        #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
         BackendType::Zookeeper => discox_zookeeper::connect(config),
         #[cfg(feature = "consul")]
         BackendType::Consul => discox_consul::connect(config),

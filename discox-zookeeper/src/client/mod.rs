@@ -1,12 +1,21 @@
 //! The seam between this crate and a ZooKeeper client crate: one file for each client crate, which
 //! fences off what that crate does badly. Nothing beyond this folder names a client crate.
 
+#[cfg(feature = "zookeeper-async")]
+mod zookeeper_async;
+#[cfg(feature = "zookeeper-client")]
 mod zookeeper_client;
+
+#[cfg(not(any(feature = "zookeeper-async", feature = "zookeeper-client")))]
+compile_error!(
+    "discox-zookeeper stands on a client crate: enable its feature `zookeeper-client` (the default) or `zookeeper-async`"
+);
 
 use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use discox_core::{ClientCrate, ConnectionConfig, Error, Result};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
 /// Makes sessions, and knows what outlives one of them.
@@ -14,15 +23,34 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 pub(crate) trait Dialler: Debug + Send + Sync {
     /// Goes on with the last session if it is still there, or begins a new one. Tries each member
     /// once, in random order.
-    async fn connect(&self, options: &Options) -> Result<Box<dyn Client>, Fault>;
+    async fn connect(&self, options: &Options) -> Result<Box<dyn Client>>;
 
     /// The next connection begins a new session.
     fn forget(&self);
 }
 
-/// A dialler of the client crate that serves.
-pub(crate) fn dialler() -> Box<dyn Dialler> {
-    Box::<zookeeper_client::Dialler>::default()
+/// What serves where several are compiled in and the configuration does not say.
+const DEFAULT: ClientCrate = if cfg!(feature = "zookeeper-client") {
+    ClientCrate::ZookeeperClient
+} else {
+    ClientCrate::ZookeeperAsync
+};
+
+/// A dialler of the client crate that the configuration chooses.
+///
+/// # Errors
+/// It is not compiled in, or cannot do what is configured.
+pub(crate) fn dialler(settings: &ConnectionConfig) -> Result<Box<dyn Dialler>> {
+    match settings.client.unwrap_or(DEFAULT) {
+        #[cfg(feature = "zookeeper-async")]
+        ClientCrate::ZookeeperAsync => Ok(Box::new(zookeeper_async::Dialler::new(settings)?)),
+        #[cfg(feature = "zookeeper-client")]
+        ClientCrate::ZookeeperClient => Ok(Box::<zookeeper_client::Dialler>::default()),
+        absent => {
+            let reason = format_args!("not compiled in, build discox-zookeeper with the Cargo feature `{absent}`");
+            Err(Error::config("client", absent, reason))
+        }
+    }
 }
 
 /// One connection, to one member. Dropping it ends its tasks and its connection at once, and its
@@ -35,7 +63,7 @@ pub(crate) trait Client: Debug + Send + Sync {
     /// What the servers granted.
     fn session(&self) -> Session;
 
-    /// Resolves as soon as the connection breaks or falls silent, or if it ever did.
+    /// Resolves when the connection breaks or falls silent, at once if it ever did.
     fn broken(&self) -> BoxFuture<'static, Fault>;
 
     /// Ends all traffic at once, but not the session: the next connection may go on with it.
@@ -44,39 +72,43 @@ pub(crate) trait Client: Debug + Send + Sync {
     /// Closes the session, and waits until the servers know or the connection is lost.
     async fn close(&self);
 
-    /// Reads nodes: by one request, where client and servers can.
-    async fn read(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault>;
+    /// Reads nodes: by one request, where client crate and servers can.
+    async fn read(&self, paths: &[String]) -> Answer<Vec<Answer<Node>>>;
 
     /// The names of a directory's children.
-    async fn children(&self, path: &str) -> Result<Vec<String>, Fault>;
+    async fn children(&self, path: &str) -> Answer<Vec<String>>;
 
     /// Creates a node, ephemeral or persistent, readable and writable by everybody.
-    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Result<Stat, Fault>;
+    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Answer<Stat>;
 
-    /// Makes several changes, together or not at all. Returns the transaction that created the node,
+    /// Makes several changes: together or not at all, where the client crate knows transactions, else
+    /// one after the other up to the first that fails. Returns the transaction that created the node,
     /// if one of them is a `Create` behind a `Set`.
-    async fn multi(&self, ops: &[Op<'_>]) -> Result<Option<i64>, Fault>;
+    async fn multi(&self, ops: &[Op<'_>]) -> Answer<Option<i64>>;
 
     /// Waits until the connected server has caught up with its leader.
-    async fn sync(&self, path: &str) -> Result<(), Fault>;
+    async fn sync(&self, path: &str) -> Answer<()>;
 
     /// Watches a directory, which need not exist, and all below it. [`Fault::Unimplemented`] where
     /// client or servers cannot.
-    async fn watch(&self, path: &str) -> Result<Events, Fault>;
+    async fn watch(&self, path: &str) -> Answer<Events>;
 
     /// The names of a directory's children, and a watch for others; without the directory, no names
     /// and a watch for its creation.
-    async fn watch_children(&self, path: &str) -> Result<(Option<Vec<String>>, Once), Fault>;
+    async fn watch_children(&self, path: &str) -> Answer<(Option<Vec<String>>, Once)>;
 
     /// Reads nodes, and sets a watch on each that exists.
-    async fn watch_many(&self, paths: &[String]) -> Result<Vec<Result<(Node, Once), Fault>>, Fault>;
+    async fn watch_many(&self, paths: &[String]) -> Answer<Vec<Answer<(Node, Once)>>>;
 }
 
+/// What was asked for, or why not.
+pub(crate) type Answer<T> = std::result::Result<T, Fault>;
+
 /// The changes below a directory. Fails, and ends, as soon as the connection is lost.
-pub(crate) type Events = BoxStream<'static, Result<Touched, Fault>>;
+pub(crate) type Events = BoxStream<'static, Answer<Touched>>;
 
 /// A watch for one change: resolves when it has happened.
-pub(crate) type Once = BoxFuture<'static, Result<(), Fault>>;
+pub(crate) type Once = BoxFuture<'static, Answer<()>>;
 
 /// How to connect.
 #[derive(Clone, Debug)]
@@ -116,7 +148,7 @@ pub(crate) struct Node {
     pub(crate) stat: Stat,
 }
 
-/// One of several changes made together or not at all.
+/// One of several changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op<'a> {
     /// The node's data has this version.

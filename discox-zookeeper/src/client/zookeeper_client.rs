@@ -22,7 +22,7 @@ use zookeeper_client::{
 };
 
 use self::tasks::Tasks;
-use super::{Events, Fault, Node, Once, Op, Options, Session, Stat};
+use super::{Answer, Events, Fault, Node, Once, Op, Options, Session, Stat};
 
 /// How often a directory may come and go while it is asked for.
 const RACES: usize = 5;
@@ -37,13 +37,13 @@ pub(super) struct Dialler {
 
 #[async_trait]
 impl super::Dialler for Dialler {
-    async fn connect(&self, options: &Options) -> Result<Box<dyn super::Client>, Fault> {
+    async fn connect(&self, options: &Options) -> discox_core::Result<Box<dyn super::Client>> {
         let mut client = self.resume(options).await?;
         if !client.has_old_servers()
             && let Err(fault) = client.read_together(&["/".to_owned()]).await
         {
             if fault != Fault::Unimplemented {
-                return Err(fault);
+                return Err(fault.into());
             }
             info!(backend = %BackendType::Zookeeper, at = options.members.join(","), "servers older than 3.6: slower lists and watches");
             self.old_servers.store(true, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl super::Dialler for Dialler {
 }
 
 impl Dialler {
-    async fn resume(&self, options: &Options) -> Result<Client, Fault> {
+    async fn resume(&self, options: &Options) -> Answer<Client> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let client = match self.session(options, last.clone()).await {
             Err(Fault::Expired) if last.is_some() => {
@@ -73,7 +73,7 @@ impl Dialler {
         Ok(client)
     }
 
-    async fn session(&self, options: &Options, last: Option<SessionInfo>) -> Result<Client, Fault> {
+    async fn session(&self, options: &Options, last: Option<SessionInfo>) -> Answer<Client> {
         // TLS and credentials will be set here.
         let mut connector = Inner::connector()
             .with_session_timeout(options.session_timeout)
@@ -140,7 +140,7 @@ impl super::Client for Client {
         }
     }
 
-    async fn read(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+    async fn read(&self, paths: &[String]) -> Answer<Vec<Answer<Node>>> {
         if !self.has_old_servers() {
             return self.read_together(paths).await;
         }
@@ -153,18 +153,18 @@ impl super::Client for Client {
         Ok(nodes.collect())
     }
 
-    async fn children(&self, path: &str) -> Result<Vec<String>, Fault> {
+    async fn children(&self, path: &str) -> Answer<Vec<String>> {
         Ok(self.live()?.list_children(path).await?)
     }
 
-    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Result<Stat, Fault> {
+    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Answer<Stat> {
         let mode = if ephemeral { CreateMode::Ephemeral } else { CreateMode::Persistent };
         // Rights will be set here.
         let (stat, _) = self.live()?.create(path, data, &mode.with_acls(Acls::anyone_all())).await?;
         Ok(stat.into())
     }
 
-    async fn multi(&self, ops: &[Op<'_>]) -> Result<Option<i64>, Fault> {
+    async fn multi(&self, ops: &[Op<'_>]) -> Answer<Option<i64>> {
         let inner = self.live()?;
         let mut writer = inner.new_multi_writer();
         for op in ops {
@@ -185,18 +185,18 @@ impl super::Client for Client {
         }))
     }
 
-    async fn sync(&self, path: &str) -> Result<(), Fault> {
+    async fn sync(&self, path: &str) -> Answer<()> {
         Ok(self.live()?.sync(path).await?)
     }
 
-    async fn watch(&self, path: &str) -> Result<Events, Fault> {
+    async fn watch(&self, path: &str) -> Answer<Events> {
         if self.has_old_servers() {
             return Err(Fault::Unimplemented);
         }
         Ok(watches::events(self.live()?.watch(path, AddWatchMode::PersistentRecursive).await?))
     }
 
-    async fn watch_children(&self, path: &str) -> Result<(Option<Vec<String>>, Once), Fault> {
+    async fn watch_children(&self, path: &str) -> Answer<(Option<Vec<String>>, Once)> {
         let inner = self.live()?;
         for _ in 0..RACES {
             match inner.list_and_watch_children(path).await {
@@ -211,7 +211,7 @@ impl super::Client for Client {
         Err(Fault::NoNode)
     }
 
-    async fn watch_many(&self, paths: &[String]) -> Result<Vec<Result<(Node, Once), Fault>>, Fault> {
+    async fn watch_many(&self, paths: &[String]) -> Answer<Vec<Answer<(Node, Once)>>> {
         let inner = self.live()?;
         let answers = join_all(paths.iter().map(|path| inner.get_and_watch_data(path))).await;
         let nodes = answers.into_iter().map(|answer| match answer {
@@ -230,7 +230,7 @@ impl Client {
     }
 
     /// By one request, which servers before 3.6 do not know.
-    async fn read_together(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+    async fn read_together(&self, paths: &[String]) -> Answer<Vec<Answer<Node>>> {
         let inner = self.live()?;
         let mut reader = inner.new_multi_reader();
         for path in paths {
@@ -249,7 +249,7 @@ impl Client {
     }
 
     /// The client, if requests will be sent at once.
-    fn live(&self) -> Result<Arc<Inner>, Fault> {
+    fn live(&self) -> Answer<Arc<Inner>> {
         match self.states.clone().state() {
             SessionState::SyncConnected => {}
             state => {

@@ -1,0 +1,238 @@
+//! The seam on the crate `zookeeper-async`.
+//!
+//! What it cannot do is told by [`Fault::Unimplemented`] (recursive watches) or done by something
+//! else: nodes are read one by one, changes that belong together are made one after the other, a
+//! `sync` is a write that never succeeds. A session ends with its connection.
+
+mod handle;
+mod probe;
+mod told;
+
+use async_trait::async_trait;
+use discox_core::{ConnectionConfig, Error, Result};
+use futures_util::future::{BoxFuture, FutureExt, join, join_all};
+use tokio::{sync::oneshot, time::timeout};
+use zookeeper_async::{Acl, CreateMode, WatchedEvent, ZkError};
+
+use self::handle::Handle;
+use super::{Answer, Events, Fault, Node, Once, Op, Options, Session, Stat};
+
+/// How often a directory may come and go while it is asked for.
+const RACES: usize = 5;
+
+/// No node's data ever has this version.
+const NO_VERSION: i32 = i32::MIN;
+
+/// Nothing outlives a session here.
+#[derive(Debug)]
+pub(super) struct Dialler;
+
+impl Dialler {
+    /// Rejects what the crate cannot do.
+    pub(super) fn new(settings: &ConnectionConfig) -> Result<Self> {
+        let reject = |field, reason: &str| {
+            let reason = format!("zookeeper-async {reason}, use the client `zookeeper-client`");
+            Err(Error::config(field, "set", reason))
+        };
+        if settings.tls.is_some() {
+            return reject("tls", "knows no TLS");
+        }
+        if settings.sasl {
+            return reject("sasl", "knows no SASL");
+        }
+        if !told::is_compiled_in() {
+            let lost = "tells its session only by a log line, which a feature of `tracing` takes out here \
+                        (`max_level_…`, `release_max_level_…`)";
+            return reject("client", lost);
+        }
+        Ok(Self)
+    }
+}
+
+#[async_trait]
+impl super::Dialler for Dialler {
+    async fn connect(&self, options: &Options) -> Result<Box<dyn super::Client>> {
+        let address = probe::serving(&options.members, options.silence).await?;
+        let connected = timeout(options.silence, Handle::connect(address, options)).await;
+        Ok(Box::new(Client(connected.unwrap_or(Err(Fault::NoMember))?)))
+    }
+
+    fn forget(&self) {}
+}
+
+/// One connection.
+struct Client(Handle);
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("session", &self.0.session).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl super::Client for Client {
+    fn session(&self) -> Session {
+        self.0.session
+    }
+
+    fn broken(&self) -> BoxFuture<'static, Fault> {
+        self.0.broken().boxed()
+    }
+
+    fn abandon(&self) {
+        self.0.end(Fault::Disconnected("given up".into()));
+    }
+
+    async fn close(&self) {
+        // Answered as soon as it is sent, or never.
+        let _ = self.0.ask(1, |zookeeper| async move { zookeeper.close().await }).await;
+    }
+
+    async fn read(&self, paths: &[String]) -> Answer<Vec<Answer<Node>>> {
+        Ok(join_all(paths.iter().map(|path| self.read_one(path.clone()))).await)
+    }
+
+    async fn children(&self, path: &str) -> Answer<Vec<String>> {
+        let path = path.to_owned();
+        self.0.ask(1, |zookeeper| async move { zookeeper.get_children(&path, false).await }).await
+    }
+
+    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Answer<Stat> {
+        let (path, data) = (path.to_owned(), data.to_owned());
+        let mode = if ephemeral { CreateMode::Ephemeral } else { CreateMode::Persistent };
+        let created = self.0.ask(1, |zookeeper| async move {
+            zookeeper.create2(&path, data, Acl::open_unsafe().clone(), mode).await
+        });
+        Ok(created.await?.1.into())
+    }
+
+    async fn multi(&self, ops: &[Op<'_>]) -> Answer<Option<i64>> {
+        let mut created = None;
+        let mut rest = ops;
+        loop {
+            rest = match *rest {
+                [] => return Ok(created),
+                [Op::Delete { path, version }, Op::Create { data, .. }, ref rest @ ..] => {
+                    created = Some(self.replace(path, version, data).await?.created);
+                    rest
+                }
+                [op, ref rest @ ..] => {
+                    self.single(op).await?;
+                    rest
+                }
+            };
+        }
+    }
+
+    async fn sync(&self, _path: &str) -> Answer<()> {
+        // The leader refuses it in the order of all other writes, and the member tells us when it has
+        // come that far.
+        match self.set("/", b"", Some(NO_VERSION)).await {
+            Ok(()) | Err(Fault::BadVersion | Fault::Denied(_)) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn watch(&self, _path: &str) -> Answer<Events> {
+        Err(Fault::Unimplemented)
+    }
+
+    async fn watch_children(&self, path: &str) -> Answer<(Option<Vec<String>>, Once)> {
+        for _ in 0..RACES {
+            let (changed, once) = once();
+            let asked = path.to_owned();
+            let names =
+                self.0.ask(1, |zookeeper| async move { zookeeper.get_children_w(&asked, changed).await });
+            match names.await {
+                Ok(names) => return Ok((Some(names), once)),
+                Err(Fault::NoNode) => {}
+                Err(fault) => return Err(fault),
+            }
+            let (created, once) = self::once();
+            let asked = path.to_owned();
+            let stat = self.0.ask(1, |zookeeper| async move { zookeeper.exists_w(&asked, created).await });
+            if stat.await?.is_none() {
+                return Ok((None, once));
+            }
+        }
+        Err(Fault::NoNode)
+    }
+
+    async fn watch_many(&self, paths: &[String]) -> Answer<Vec<Answer<(Node, Once)>>> {
+        Ok(join_all(paths.iter().map(|path| self.watch_one(path.clone()))).await)
+    }
+}
+
+impl Client {
+    async fn read_one(&self, path: String) -> Answer<Node> {
+        let (data, stat) =
+            self.0.ask(1, |zookeeper| async move { zookeeper.get_data(&path, false).await }).await?;
+        Ok(Node { data: data.into(), stat: stat.into() })
+    }
+
+    async fn watch_one(&self, path: String) -> Answer<(Node, Once)> {
+        let (changed, once) = once();
+        let (data, stat) =
+            self.0.ask(1, |zookeeper| async move { zookeeper.get_data_w(&path, changed).await }).await?;
+        Ok((Node { data: data.into(), stat: stat.into() }, once))
+    }
+
+    async fn set(&self, path: &str, data: &[u8], version: Option<i32>) -> Answer<()> {
+        let (path, data) = (path.to_owned(), data.to_owned());
+        self.0.ask(1, |zookeeper| async move { zookeeper.set_data(&path, data, version).await }).await?;
+        Ok(())
+    }
+
+    /// One change of several.
+    async fn single(&self, op: Op<'_>) -> Answer<()> {
+        match op {
+            Op::Check { path, version } => {
+                let path = path.to_owned();
+                let stat = self.0.ask(1, |zookeeper| async move { zookeeper.exists(&path, false).await });
+                match stat.await? {
+                    None => Err(Fault::NoNode),
+                    Some(stat) if stat.version != version => Err(Fault::BadVersion),
+                    Some(_) => Ok(()),
+                }
+            }
+            Op::Create { path, data } => super::Client::create(self, path, data, true).await.map(drop),
+            Op::Delete { path, version } => {
+                let path = path.to_owned();
+                self.0.ask(1, |zookeeper| async move { zookeeper.delete(&path, Some(version)).await }).await
+            }
+            Op::Set { path, data, version } => self.set(path, data, version).await,
+        }
+    }
+
+    /// Deletes a node and creates it anew. Both are sent at once, so that there is next to no time in
+    /// between.
+    async fn replace(&self, path: &str, version: i32, data: &[u8]) -> Answer<Stat> {
+        let (path, data) = (path.to_owned(), data.to_owned());
+        let replaced = self.0.ask(2, |zookeeper| async move {
+            let delete = zookeeper.delete(&path, Some(version));
+            let create =
+                zookeeper.create2(&path, data, Acl::open_unsafe().clone(), CreateMode::Ephemeral);
+            match join(delete, create).await {
+                // Also if somebody else deleted it.
+                (_, Ok((_, stat))) => Ok(stat),
+                (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+            }
+        });
+        Ok(replaced.await?.into())
+    }
+}
+
+/// What to call when something has happened, and the wait for it. It ends with the client too.
+fn once() -> (impl FnOnce(WatchedEvent) + Send + 'static, Once) {
+    let (tell, told) = oneshot::channel();
+    let once = async move {
+        told.await.map_err(|_| Fault::Disconnected("the watch is lost with it".into()))
+    };
+    (move |_event| drop(tell.send(())), once.boxed())
+}
+
+impl From<zookeeper_async::Stat> for Stat {
+    fn from(stat: zookeeper_async::Stat) -> Self {
+        Self { created: stat.czxid, version: stat.version, owner: stat.ephemeral_owner }
+    }
+}
