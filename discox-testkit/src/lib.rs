@@ -5,6 +5,7 @@
 //! The servers come from `scripts/fetch-test-servers`; this crate is not published.
 
 pub mod authority;
+mod client;
 pub mod conformance;
 pub mod faults;
 pub mod proxy;
@@ -12,3 +13,5 @@ pub mod secured;
 pub mod server;
 pub mod wait;
 pub mod zookeeper;
+
+pub use client::client;

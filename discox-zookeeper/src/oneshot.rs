@@ -69,8 +69,10 @@ impl Oneshot {
         loop {
             if self.touched.is_empty() {
                 tokio::select! {
-                    Some((node, fired)) = self.watches.next() => self.note(node, fired)?,
+                    biased;
+                    // It knows better why the watches end with it.
                     fault = self.broken.clone() => return Err(fault),
+                    Some((node, fired)) = self.watches.next() => self.note(node, fired)?,
                 }
             }
             while let Some(Some((node, fired))) = self.watches.next().now_or_never() {
@@ -118,9 +120,8 @@ impl Oneshot {
         names: &[Arc<str>],
         nodes: &mut [Answer<(client::Node, Once)>],
     ) -> Answer<()> {
-        let is_gone = |(position, node): (usize, &Answer<_>)| {
-            matches!(node, Err(Fault::NoNode)).then_some(position)
-        };
+        let is_gone =
+            |(position, node): (usize, &Answer<_>)| matches!(node, Err(Fault::NoNode)).then_some(position);
         let gone: Vec<usize> = nodes.iter().enumerate().filter_map(is_gone).collect();
         if gone.is_empty() {
             return Ok(());

@@ -231,7 +231,7 @@ fn contended() -> Error {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use discox_core::{ConnectionConfig, RegisterConfig, backend::Link};
+    use discox_core::{BackendType, ConnectionConfig, RegisterConfig, backend::Link};
     use discox_testkit::server::{Kind, Servers};
 
     use super::*;
@@ -249,8 +249,11 @@ mod tests {
     #[tokio::test]
     async fn what_an_earlier_session_left_is_ours() -> anyhow::Result<()> {
         let server = Servers::single(Kind::Zookeeper).await?;
-        let settings =
-            ConnectionConfig { session_timeout: Some(Duration::from_secs(30)), ..Default::default() };
+        let settings = ConnectionConfig {
+            session_timeout: Some(Duration::from_secs(30)),
+            client: discox_testkit::client(BackendType::Zookeeper),
+            ..Default::default()
+        };
         let connector = Arc::new(Connector::parse(&server.addresses(), &settings)?);
         let record = Arc::new(record());
         let mut receipts = Vec::new();

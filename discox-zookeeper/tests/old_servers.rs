@@ -17,7 +17,7 @@ use std::{
 use anyhow::Result;
 use common::*;
 use discox_core::backend::{Link, Loss, Take, Watch};
-use discox_zookeeper::ErrorKind;
+use discox_zookeeper::{ClientCrate, ConnectionConfig, Connector, ErrorKind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
@@ -79,11 +79,17 @@ async fn pass(mut client: TcpStream, target: &str, count: &Count) -> Result<()> 
     }
 }
 
+/// The client crate that can do more than such a server.
+fn modern_client(address: &str) -> Result<Arc<Connector>> {
+    let settings = ConnectionConfig { client: Some(ClientCrate::ZookeeperClient), ..settings() };
+    Ok(Arc::new(Connector::parse(&[address.to_owned()], &settings)?))
+}
+
 #[tokio::test]
 async fn an_old_server_is_recognised_once_and_served_all_the_same() -> Result<()> {
     let server = Server::start().await?;
     let (address, new_requests, _proxy) = old(&server).await?;
-    let connector = connector(&address)?;
+    let connector = modern_client(&address)?;
     let link = connect(&connector).await?;
     let (list, mut watch) = open(&link).await?;
     assert!(list.is_empty(), "a service that does not exist yet");
@@ -119,7 +125,7 @@ async fn an_old_server_is_recognised_once_and_served_all_the_same() -> Result<()
 async fn an_old_server_is_followed_without_gaps() -> Result<()> {
     let server = Server::start().await?;
     let (address, _, proxy) = old(&server).await?;
-    let (reader, writer) = (link(&address).await?, server.link().await?);
+    let (reader, writer) = (connect(&modern_client(&address)?).await?, server.link().await?);
     for i in 0..400 {
         hold(&writer, &endpoint(i), "first").await?;
     }

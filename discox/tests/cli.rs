@@ -32,7 +32,16 @@ async fn help_and_version_go_to_standard_output() -> Result<()> {
     let version = run(&["--version"]).await?.with(0, 0)?;
     assert_eq!(version.output, format!("discox {}\n", env!("CARGO_PKG_VERSION")));
     let help = run(&["--help"]).await?.with(0, 0)?;
-    for word in ["register", "watch", "list", "--backend-endpoint", "DISCOX_PREFIX", "--config", "--output"] {
+    for word in [
+        "register",
+        "watch",
+        "list",
+        "--backend-endpoint",
+        "DISCOX_PREFIX",
+        "--client",
+        "--config",
+        "--output",
+    ] {
         assert!(help.output.contains(word), "{word} is missing in {}", help.output);
     }
     let help = run(&["register", "--help"]).await?.with(0, 0)?;

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Result;
 use async_trait::async_trait;
 use discox_core::{
-    BackendType, Discover, DiscoverConfig, Register, RegisterConfig, Registry, RegistryConfig,
+    BackendType, ClientCrate, Discover, DiscoverConfig, Register, RegisterConfig, Registry, RegistryConfig,
 };
 
 pub use crate::server::Data;
@@ -13,8 +13,13 @@ pub use crate::server::Data;
 /// Where running registries of one kind can be had. One per backend.
 #[async_trait(?Send)]
 pub trait Site: Send + Sync + 'static {
-    /// The backend, which is also the name in the test's output.
+    /// The backend.
     fn backend(&self) -> BackendType;
+
+    /// The name in the test's output.
+    fn name(&self) -> String {
+        self.backend().to_string()
+    }
 
     /// Why this backend cannot have the behaviours that need `need`, if that is so. The runner prints
     /// it for each behaviour that it leaves out.
@@ -61,6 +66,11 @@ pub trait Ground: Send + Sync + 'static {
     /// # Errors
     /// They could not be counted.
     fn connections(&self) -> Result<usize>;
+
+    /// Which client crate the makers choose, if not the default one.
+    fn client(&self) -> Option<ClientCrate> {
+        None
+    }
 
     /// The command line program, for a registration in a process of its own.
     fn program(&self) -> Option<PathBuf> {

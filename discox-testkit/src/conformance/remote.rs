@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox_core::BackendType;
+use discox_core::{BackendType, ClientCrate};
 use tokio::runtime::Handle;
 
 use super::ground::{Data, Ground, Makers, Place};
@@ -50,6 +50,10 @@ impl Ground for Remote {
 
     fn connections(&self) -> Result<usize> {
         self.ground.connections()
+    }
+
+    fn client(&self) -> Option<ClientCrate> {
+        self.ground.client()
     }
 
     fn program(&self) -> Option<PathBuf> {

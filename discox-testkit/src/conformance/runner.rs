@@ -65,7 +65,7 @@ pub fn run(sites: Vec<Arc<dyn Site>>) -> ExitCode {
 fn trials(stage: &Arc<Stage>, only_listed: bool) -> Vec<Trial> {
     let mut trials = Vec::new();
     for behaviour in all() {
-        let name = format!("{}::{}", stage.site.backend(), behaviour.name);
+        let name = format!("{}::{}", stage.site.name(), behaviour.name);
         match behaviour.needs.iter().find_map(|need| stage.site.cannot(*need)) {
             Some(reason) if !only_listed => eprintln!("left out: {name}: {reason}"),
             Some(_) => {}

@@ -47,7 +47,8 @@ pub(crate) fn dialler(settings: &ConnectionConfig) -> Result<Box<dyn Dialler>> {
         #[cfg(feature = "zookeeper-client")]
         ClientCrate::ZookeeperClient => Ok(Box::<zookeeper_client::Dialler>::default()),
         absent => {
-            let reason = format_args!("not compiled in, build discox-zookeeper with the Cargo feature `{absent}`");
+            let reason =
+                format_args!("not compiled in, build discox-zookeeper with the Cargo feature `{absent}`");
             Err(Error::config("client", absent, reason))
         }
     }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use discox_core::{ConnectionConfig, Error, Result};
 use futures_util::future::{BoxFuture, FutureExt, join, join_all};
 use tokio::{sync::oneshot, time::timeout};
-use zookeeper_async::{Acl, CreateMode, WatchedEvent, ZkError};
+use zookeeper_async::{Acl, CreateMode, WatchedEvent};
 
 use self::handle::Handle;
 use super::{Answer, Events, Fault, Node, Once, Op, Options, Session, Stat};
@@ -89,6 +89,7 @@ impl super::Client for Client {
     }
 
     async fn read(&self, paths: &[String]) -> Answer<Vec<Answer<Node>>> {
+        self.0.check()?;
         Ok(join_all(paths.iter().map(|path| self.read_one(path.clone()))).await)
     }
 
@@ -159,6 +160,7 @@ impl super::Client for Client {
     }
 
     async fn watch_many(&self, paths: &[String]) -> Answer<Vec<Answer<(Node, Once)>>> {
+        self.0.check()?;
         Ok(join_all(paths.iter().map(|path| self.watch_one(path.clone()))).await)
     }
 }
@@ -210,8 +212,7 @@ impl Client {
         let (path, data) = (path.to_owned(), data.to_owned());
         let replaced = self.0.ask(2, |zookeeper| async move {
             let delete = zookeeper.delete(&path, Some(version));
-            let create =
-                zookeeper.create2(&path, data, Acl::open_unsafe().clone(), CreateMode::Ephemeral);
+            let create = zookeeper.create2(&path, data, Acl::open_unsafe().clone(), CreateMode::Ephemeral);
             match join(delete, create).await {
                 // Also if somebody else deleted it.
                 (_, Ok((_, stat))) => Ok(stat),
@@ -225,10 +226,11 @@ impl Client {
 /// What to call when something has happened, and the wait for it. It ends with the client too.
 fn once() -> (impl FnOnce(WatchedEvent) + Send + 'static, Once) {
     let (tell, told) = oneshot::channel();
-    let once = async move {
-        told.await.map_err(|_| Fault::Disconnected("the watch is lost with it".into()))
+    let once = async move { told.await.map_err(|_| Fault::Disconnected("the watch is lost with it".into())) };
+    let tell = move |_event| {
+        let _ = tell.send(());
     };
-    (move |_event| drop(tell.send(())), once.boxed())
+    (tell, once.boxed())
 }
 
 impl From<zookeeper_async::Stat> for Stat {

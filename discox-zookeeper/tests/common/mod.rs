@@ -13,12 +13,15 @@ use discox_testkit::{
     wait,
 };
 use discox_zookeeper::{
-    ConnectionConfig, Connector, Receipt, RegisterConfig, Zookeeper, ZookeeperSource, ZookeeperWatch,
+    BackendType, ClientCrate, ConnectionConfig, Connector, Receipt, RegisterConfig, Zookeeper,
+    ZookeeperSource, ZookeeperWatch,
 };
 use tokio::time::timeout;
 
 pub(crate) const PREFIX: &str = "/discox/test";
 pub(crate) const A: &str = "10.0.0.1:80";
+/// The session timeout: the shortest that all client crates can do.
+pub(crate) const SESSION: Duration = Duration::from_secs(6);
 /// The longest wait for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -49,7 +52,18 @@ impl Server {
 }
 
 pub(crate) fn settings() -> ConnectionConfig {
-    ConnectionConfig { session_timeout: Some(Duration::from_secs(6)), ..Default::default() }
+    ConnectionConfig { session_timeout: Some(SESSION), client: client(), ..Default::default() }
+}
+
+/// The client crate to be tested.
+pub(crate) fn client() -> Option<ClientCrate> {
+    discox_testkit::client(BackendType::Zookeeper)
+}
+
+/// Whether a session goes on after its connection broke: what `zookeeper-async` does then is not waited
+/// for.
+pub(crate) fn sessions_outlive_connections() -> bool {
+    client() != Some(ClientCrate::ZookeeperAsync)
 }
 
 pub(crate) fn connector(address: &str) -> Result<Arc<Connector>> {

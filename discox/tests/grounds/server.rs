@@ -4,7 +4,7 @@ use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox::BackendType;
+use discox::{BackendType, ClientCrate};
 use discox_testkit::{
     conformance::{Data, Ground, Makers, Place, Site, connections_to},
     server::{Kind, Member, Servers},
@@ -18,15 +18,35 @@ pub(super) trait Tools: Default + Send + Sync + 'static {
     /// What is added to the granted TTL before a killed process is missed (spec 4.3).
     const EXPIRY_TAKES: Duration;
 
+    /// What is granted by this client crate to who asks for `ttl`.
+    fn granted(ttl: Duration, _client: Option<ClientCrate>) -> Duration {
+        ttl
+    }
+
     async fn put(member: &Member, place: &Place, attr: &str) -> Result<()>;
     async fn delete(member: &Member, place: &Place) -> Result<()>;
     async fn garbage(member: &Member, place: &Place) -> Result<()>;
     async fn read(member: &Member, place: &Place) -> Result<Option<String>>;
 }
 
-/// Where servers of this kind can be had.
-#[derive(Default)]
-pub(super) struct Server<T>(PhantomData<T>);
+/// Where servers of this kind can be had, and by which client crate they are reached.
+pub(super) struct Server<T> {
+    client: Option<ClientCrate>,
+    tools: PhantomData<T>,
+}
+
+impl<T> Server<T> {
+    /// By the default one.
+    pub(super) fn new() -> Self {
+        Self { client: None, tools: PhantomData }
+    }
+
+    /// By this one.
+    #[cfg_attr(not(feature = "zookeeper-async"), expect(dead_code))]
+    pub(super) fn by(client: ClientCrate) -> Self {
+        Self { client: Some(client), tools: PhantomData }
+    }
+}
 
 #[async_trait(?Send)]
 impl<T: Tools> Site for Server<T> {
@@ -34,14 +54,19 @@ impl<T: Tools> Site for Server<T> {
         T::BACKEND
     }
 
+    fn name(&self) -> String {
+        self.client.map_or_else(|| T::BACKEND.to_string(), |client| format!("{}/{client}", T::BACKEND))
+    }
+
     async fn open(&self) -> Result<Arc<dyn Ground>> {
         let servers = Servers::single(T::KIND).await?;
-        Ok(Arc::new(ServerGround::<T> { servers, tools: PhantomData }))
+        Ok(Arc::new(ServerGround::<T> { servers, client: self.client, tools: PhantomData }))
     }
 }
 
 struct ServerGround<T> {
     servers: Servers,
+    client: Option<ClientCrate>,
     tools: PhantomData<T>,
 }
 
@@ -62,11 +87,15 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     fn makers(&self) -> Makers {
-        super::makers(T::BACKEND)
+        super::makers(T::BACKEND, self.client)
     }
 
     fn expiry(&self, ttl: Duration) -> Duration {
-        ttl + T::EXPIRY_TAKES
+        T::granted(ttl, self.client) + T::EXPIRY_TAKES
+    }
+
+    fn client(&self) -> Option<ClientCrate> {
+        self.client
     }
 
     fn connections(&self) -> Result<usize> {

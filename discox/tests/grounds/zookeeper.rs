@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox::BackendType;
+use discox::{BackendType, ClientCrate};
 use discox_testkit::{
     conformance::Place,
     server::{Kind, Member},
@@ -27,6 +27,11 @@ impl Tools for Zookeeper {
     const KIND: Kind = Kind::Zookeeper;
     /// Two ticks of 500 ms, and a second.
     const EXPIRY_TAKES: Duration = Duration::from_secs(2);
+
+    fn granted(ttl: Duration, client: Option<ClientCrate>) -> Duration {
+        // Its sessions are not shorter.
+        if client == Some(ClientCrate::ZookeeperAsync) { ttl.max(Duration::from_secs(6)) } else { ttl }
+    }
 
     async fn put(member: &Member, place: &Place, attr: &str) -> Result<()> {
         within(async {

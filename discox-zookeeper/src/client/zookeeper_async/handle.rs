@@ -60,7 +60,8 @@ impl Handle {
             zookeeper.add_listener(move |state| end(&ended, lost(state)));
             Ok(zookeeper)
         });
-        let zookeeper = Arc::new(connecting.await.map_err(panicked)?.map_err(|error: ZkError| Fault::from(error))?);
+        let zookeeper =
+            Arc::new(connecting.await.map_err(panicked)?.map_err(|error: ZkError| Fault::from(error))?);
         let session = session.wait_for(Option::is_some).await.ok().and_then(|session| *session);
         let session = session.ok_or(Fault::Closed)?;
         spawner.spawn(watch_over(zookeeper.clone(), over.clone(), session.timeout / 3));
@@ -100,7 +101,8 @@ impl Handle {
         }
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    /// Whether it is not over yet.
+    pub(super) fn check(&self) -> Result<(), Fault> {
         self.over.borrow().clone().map_or(Ok(()), Err)
     }
 
@@ -216,7 +218,9 @@ impl From<ZkError> for Fault {
             E::NoChildrenForEphemerals => Self::EphemeralParent,
             E::NoAuth => Self::Denied("no right to do this, see the node's ACL"),
             E::AuthFailed => Self::Denied("authentication failed"),
-            E::InvalidACL => Self::Denied("the ACL is not acceptable: without credentials there is no creator"),
+            E::InvalidACL => {
+                Self::Denied("the ACL is not acceptable: without credentials there is no creator")
+            }
             E::OperationTimeout => Self::TimedOut,
             E::SessionExpired => Self::Expired,
             E::ConnectionLoss | E::SessionMoved => Self::Disconnected(error.to_string()),

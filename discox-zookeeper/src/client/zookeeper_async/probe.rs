@@ -28,8 +28,7 @@ async fn probe(member: &str) -> Result<SocketAddr> {
         stream.take(LONGEST).read_to_end(&mut answer).await?;
         Ok((address, answer))
     };
-    let (address, answer) =
-        exchange.await.map_err(|error: std::io::Error| unavailable(error.to_string()))?;
+    let (address, answer) = exchange.await.map_err(|error: std::io::Error| unavailable(error.to_string()))?;
     let answer = String::from_utf8_lossy(&answer);
     if answer.is_empty() || answer.contains("not currently serving") {
         return Err(unavailable("has no quorum".into()));

@@ -5,7 +5,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
-use discox::BackendType;
+use discox::{BackendType, ClientCrate};
 
 use crate::output::Format;
 
@@ -52,6 +52,11 @@ pub(crate) struct Common {
     /// A TOML file with settings, named as the flags are
     #[arg(long, env = "DISCOX_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
+
+    /// Which client crate serves, where several are compiled in: zookeeper-client or zookeeper-async,
+    /// reqwest or consulrs
+    #[arg(long, env = "DISCOX_CLIENT", value_name = "CRATE", global = true, hide_env_values = true)]
+    pub(crate) client: Option<ClientCrate>,
 
     /// How to print [default: text]
     #[arg(

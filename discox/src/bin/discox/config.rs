@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use discox::{BackendType, ConnectionConfig, DiscoverConfig, Error, RegisterConfig};
+use discox::{BackendType, ClientCrate, ConnectionConfig, DiscoverConfig, Error, RegisterConfig};
 use serde::Deserialize;
 
 use crate::{
@@ -73,7 +73,7 @@ pub(crate) fn register(common: Common, args: Register, file: File) -> Result<Reg
         heart_beat_period: args.heart_beat.or(file.heart_beat).unwrap_or(defaults.heart_beat_period),
         ttl: args.ttl.or(file.ttl),
         health_check_endpoint: args.health_check.or(file.health_check),
-        connection: file.connection,
+        connection: connection(common.client, file.connection),
     })
 }
 
@@ -93,9 +93,13 @@ pub(crate) fn list(common: Common, args: List, file: File) -> Result<DiscoverCon
         discover_prefix: common.prefix.or(file.prefix).unwrap_or_default(),
         service_name: common.service.or(file.service).unwrap_or_default(),
         include_warning: args.include_warning || file.include_warning,
-        connection: file.connection,
+        connection: connection(common.client, file.connection),
         ..DiscoverConfig::default()
     })
+}
+
+fn connection(client: Option<ClientCrate>, filed: ConnectionConfig) -> ConnectionConfig {
+    ConnectionConfig { client: client.or(filed.client), ..filed }
 }
 
 /// The addresses, unless they are those of the embedded backend: what it holds ends with this process.

@@ -1,0 +1,15 @@
+//! Which client crate the tests stand on, where a backend has several.
+
+use discox_core::{BackendType, ClientCrate};
+
+/// What `DISCOX_TEST_CLIENT` names, if it is a client of this backend; none is the default one.
+///
+/// # Panics
+/// It names no client crate.
+pub fn client(backend: BackendType) -> Option<ClientCrate> {
+    let name = std::env::var("DISCOX_TEST_CLIENT").ok().filter(|name| !name.is_empty())?;
+    match name.parse::<ClientCrate>() {
+        Ok(client) => (client.backend() == backend).then_some(client),
+        Err(error) => panic!("DISCOX_TEST_CLIENT: {error}"),
+    }
+}
