@@ -78,6 +78,28 @@
 //! Servers before 3.6 know neither recursive watches nor multi-read: there a watch is set on each
 //! record, and 256 reads go out together. Servers before 3.5 are not supported.
 //!
+//! # Client crates
+//!
+//! The feature `zookeeper-client` (default) stands on the crate of that name, the feature
+//! `zookeeper-async` on the other. With both compiled in the first one serves, unless
+//! [`ConnectionConfig::client`] says otherwise. What `zookeeper-async` 5 cannot do, or not well, is
+//! fenced off or rejected, and is this:
+//!
+//! | | `zookeeper-client` | `zookeeper-async` |
+//! |---|---|---|
+//! | TLS, SASL | yes | no: rejected by `new_*` |
+//! | session | outlives its connection | ends with its connection: after each loss, a restart of the servers too, records are written again, watchers see no change |
+//! | session timeout | from 1 s | from 6 s |
+//! | take-over of a record | one transaction | a deletion and a creation, sent together. Watchers on `zookeeper-async` look again before they tell a deletion; others may see the record gone for a moment |
+//! | fence of a withdrawal | one transaction | two requests: a record that another process takes over between them is removed, and back within its heart beat |
+//! | list and heart beat | 256 records a request | one request a record, 8 under way at a time |
+//! | watch of a service | one | one for each record, as on servers before 3.6 |
+//! | `sync` | a request of its own | a write that the servers refuse: an entry in their log for each list, and each third of `detection` |
+//! | a silent member is left after | `connect_timeout` | the session timeout, or `detection` if that is shorter |
+//! | threads | none | one a connection |
+//! | log lines | its own | none: they show the session's password. Its session is read from them: with a feature of `tracing` that takes them out (`release_max_level_warn`), `new_*` rejects it |
+//! | damage by a malicious server | bounded | it trusts the lengths that a server writes |
+//!
 //! # Rights
 //!
 //! Nodes are open to everybody (`world:anyone:cdrwa`). A registration needs `create`, `delete`,
