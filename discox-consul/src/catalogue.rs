@@ -50,12 +50,22 @@ pub(crate) struct Memory {
     node: Mutex<Option<String>>,
 }
 
-/// Other incarnations' records of the record's endpoint.
-pub(crate) async fn rivals(link: &Consul, record: &Record) -> Result<Vec<Rival>> {
+/// What the catalogue has of an endpoint.
+pub(crate) struct Entries {
+    /// This incarnation's record, on whichever agent.
+    pub(crate) own: Option<Service>,
+    /// Other incarnations' records.
+    pub(crate) rivals: Vec<Rival>,
+}
+
+/// What the catalogue has of the record's endpoint. `id` is this incarnation's.
+pub(crate) async fn entries(link: &Consul, record: &Record, id: &str) -> Result<Entries> {
     let filter = filter("Service.", [record].into_iter());
     let health =
         link.client.health(record.service.name(), Some(&filter)).await.map_err(|fault| link.failed(fault))?;
-    Ok(rivals_among(&health.instances, record).collect())
+    let rivals = rivals_among(&health.instances, record).collect();
+    let own = health.instances.into_iter().map(|instance| instance.service).find(|service| service.id == id);
+    Ok(Entries { own, rivals })
 }
 
 /// What the catalogue has lost of what the agent still has, or what another agent has taken over.

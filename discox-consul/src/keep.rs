@@ -33,12 +33,12 @@ pub(crate) async fn keep(link: &Consul, pulse: &Pulse) -> Error {
     }
 }
 
-/// Asks for the leader every third of `detection`, and gives it half of `detection` to answer: an
+/// Asks for the leader every third of the time for detection, and gives it half of that to answer: an
 /// agent that hangs right after an answer is noticed in time.
 async fn probe(link: &Consul, pulse: &Pulse) -> Error {
-    let detection = link.connector.settings.detection;
     let mut leaderless: Option<Instant> = None;
     loop {
+        let detection = pulse.detection();
         let pause = if leaderless.is_some() { WITHOUT_LEADER } else { jittered(detection / 3) };
         tokio::select! {
             () = sleep(pause) => {}
@@ -48,7 +48,7 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
             Ok(Ok(leader)) if leader.is_empty() => {
                 // An election passes; another agent would be no better off.
                 let since = *leaderless.get_or_insert_with(Instant::now);
-                if since.elapsed() >= detection / 3 {
+                if since.elapsed() >= link.connector.settings.detection / 3 {
                     return link.leaderless();
                 }
             }

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    catalogue::{self, Rival},
+    catalogue::{self, Entries, Rival},
     check,
     client::{Probe, Registration, Service, Services},
     layout::{self, Stamp},
@@ -39,7 +39,7 @@ pub(crate) async fn register(
 ) -> Result<Registered<Receipt>> {
     let ledger = &link.connector.ledger;
     let id = layout::id(record);
-    let rivals = catalogue::rivals(link, record).await?;
+    let Entries { own, rivals } = catalogue::entries(link, record, &id).await?;
     let stamp = stamp(record, take, ledger.stamp(record.incarnation), &rivals)
         .inspect_err(|_| ledger.unwanted(&id))?;
     let (check, ttl) = check::check(record, &id)?;
@@ -53,8 +53,13 @@ pub(crate) async fn register(
     });
     let id = &registration.id;
     ledger.begin(link.agent, id, record.incarnation, &stamp);
-    link.client.register(&registration).await.map_err(|fault| link.failed(fault))?;
-    if is_ttl(&registration) {
+    let stands = take == Take::Back
+        && own.is_some_and(|own| is_as_written(&own, &registration))
+        && revived(link, record, &registration).await?;
+    if !stands {
+        link.client.register(&registration).await.map_err(|fault| link.failed(fault))?;
+    }
+    if !stands && is_ttl(&registration) {
         // A check that was critical stays critical although it is registered as passing.
         if !pass(link, &registration).await? {
             return Err(link.here(Error::new(ErrorKind::Unavailable, "the record was removed at once")));
@@ -66,6 +71,15 @@ pub(crate) async fn register(
     }
     let receipt = Receipt { registration: registration.clone(), stamp, at: Instant::now() };
     Ok(Registered { receipt, ttl })
+}
+
+/// Passes a record's check if the agent has the record as it should be, and says whether it has. An agent
+/// that is back finds its records on disk; to write them all again would take it long.
+async fn revived(link: &Consul, record: &Record, registration: &Registration) -> Result<bool> {
+    let filter = catalogue::filter("", [record].into_iter());
+    let services = link.client.services(&filter).await.map_err(|fault| link.failed(fault))?;
+    let same = services.get(&registration.id).is_some_and(|here| is_as_written(here, registration));
+    Ok(same && is_ttl(registration) && pass(link, registration).await?)
 }
 
 /// When this registration counts as started: the later one is in force.

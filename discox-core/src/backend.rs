@@ -66,9 +66,8 @@ pub trait Link: Send + Sync + Sized + 'static {
     /// Tries the members of a cluster by [`Members`].
     fn connect(connector: &Arc<Self::Connector>) -> impl Future<Output = Result<Self>> + Send;
 
-    /// Notices when the connection is lost, hung servers included, within
-    /// [`ConnectionConfig::detection`](crate::ConnectionConfig::detection), and resolves then with
-    /// the reason. Calls [`Pulse::beat`] whenever the registry has answered, probes at once when
+    /// Notices when the connection is lost, hung servers included, within [`Pulse::detection`] (which
+    /// may become shorter in the meantime), and resolves then with the reason. Calls [`Pulse::beat`] whenever the registry has answered, probes at once when
     /// [`Pulse::suspected`] resolves, and may call [`Pulse::verify`]. Never returns otherwise.
     fn keep(&self, pulse: &Pulse) -> impl Future<Output = Error> + Send;
 

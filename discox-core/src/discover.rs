@@ -41,7 +41,7 @@ pub struct DiscoverStatus {
     pub state: DiscoverState,
     /// Since when.
     pub since: Instant,
-    /// Attempts that failed since it was last synced.
+    /// Attempts to connect or to read that failed since it was last synced.
     pub attempts: u32,
     /// What failed last, even when it is long mended.
     pub last_error: Option<Error>,

@@ -135,6 +135,7 @@ impl<L: Link> Discover for Discovery<L> {
                     status.last_confirmed.max(Some(self.hub.pulse.last_heard().into_std()));
             }
             DiscoverState::Connecting | DiscoverState::Lost => {
+                status.attempts = status.attempts.saturating_add(self.hub.attempts());
                 status.last_error = self.hub.trouble().or(status.last_error);
             }
             _ => {}

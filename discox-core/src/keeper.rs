@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
@@ -155,10 +155,12 @@ impl<L: Link> Keeper<L> {
         let held = Held { record: self.record.clone(), attr: wish.attr, receipt: registered.receipt };
         self.shared.claims.hold(held, &self.cell);
         self.shared.pulse.beat();
-        let before = self.status.borrow().state;
-        if before != RegisterState::Registered {
-            let attempts = self.status.borrow().attempts;
-            info!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, attempts, "registered");
+        self.shared.pulse.keeps(registered.ttl);
+        let before = self.status.borrow().clone();
+        if before.state != RegisterState::Registered {
+            let after =
+                before.granted_ttl.map(|_| Instant::now().into_std().saturating_duration_since(before.since));
+            info!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, ?after, "registered");
         }
         self.status.send_modify(|status| {
             status.enter(RegisterState::Registered);

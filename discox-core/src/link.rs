@@ -37,8 +37,8 @@ pub(crate) enum State<L> {
     Connecting,
     /// Connected, for the n-th time. Left when the link says that it is lost.
     Up(u64, Arc<L>),
-    /// Lost, or never made. Left when an attempt succeeds.
-    Down(Error),
+    /// Lost, or never made, and how many attempts to connect have failed since. Left when one succeeds.
+    Down(Error, u32),
     /// Ended for good.
     Closed,
 }
@@ -73,7 +73,7 @@ impl<L: Link> Hub<L> {
         let shared = Shared {
             connector: Arc::new(connector),
             settings: settings.clone(),
-            pulse: Pulse::new(),
+            pulse: Pulse::new(settings.detection),
             claims: Claims::default(),
             departures: Departures::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
@@ -151,7 +151,7 @@ impl<L: Link> Shared<L> {
         let mut state = self.state.subscribe();
         let current = |state: &State<L>| matches!(state, State::Up(now, _) if *now == generation);
         match state.wait_for(|state| !current(state)).await.as_deref() {
-            Ok(State::Down(error)) => error.clone(),
+            Ok(State::Down(error, _)) => error.clone(),
             _ => self.place(Error::new(ErrorKind::Unavailable, "the connection was lost")),
         }
     }
@@ -159,8 +159,8 @@ impl<L: Link> Shared<L> {
     /// Waits until an attempt to connect has failed, and returns why. Cancel-safe.
     pub(crate) async fn failed(&self) -> Error {
         let mut state = self.state.subscribe();
-        match state.wait_for(|state| matches!(state, State::Down(_) | State::Closed)).await.as_deref() {
-            Ok(State::Down(error)) => error.clone(),
+        match state.wait_for(|state| matches!(state, State::Down(..) | State::Closed)).await.as_deref() {
+            Ok(State::Down(error, _)) => error.clone(),
             _ => Error::new(ErrorKind::Stopped, "the connection was closed"),
         }
     }
@@ -168,10 +168,15 @@ impl<L: Link> Shared<L> {
     /// Why the connection is not up, if it is not.
     pub(crate) fn trouble(&self) -> Option<Error> {
         match &*self.state.borrow() {
-            State::Down(error) => Some(error.clone()),
+            State::Down(error, _) => Some(error.clone()),
             State::Closed => Some(Error::new(ErrorKind::Stopped, "the connection was closed")),
             State::Connecting | State::Up(..) => None,
         }
+    }
+
+    /// How many attempts to connect have failed since the connection was lost.
+    pub(crate) fn attempts(&self) -> u32 {
+        if let State::Down(_, attempts) = &*self.state.borrow() { *attempts } else { 0 }
     }
 
     /// Adds backend and address to an error that has none yet.
@@ -190,13 +195,13 @@ impl<L: Link> Shared<L> {
 async fn keep_connected<L: Link>(shared: Arc<Shared<L>>) {
     let mut backoff = Backoff::new(&shared.settings);
     let mut outage = Outage::default();
-    let mut generation = 0;
+    let (mut generation, mut attempts) = (0, 0_u32);
     loop {
         let limit = shared.connect_timeout();
         let connected = timeout(limit, L::connect(&shared.connector)).await;
         let error = match connected.unwrap_or_else(|_| Err(Error::timed_out("connect", limit))) {
             Ok(link) => {
-                generation += 1;
+                (generation, attempts) = (generation + 1, 0);
                 outage.over::<L>(&shared);
                 let made = Instant::now();
                 let error = serve(&shared, generation, Arc::new(link)).await;
@@ -205,12 +210,15 @@ async fn keep_connected<L: Link>(shared: Arc<Shared<L>>) {
                 }
                 error
             }
-            Err(error) => error.during("connect"),
+            Err(error) => {
+                attempts = attempts.saturating_add(1);
+                error.during("connect")
+            }
         };
         let error = shared.place(error);
         outage.tell::<L>(&shared, &error);
         let pause = backoff.pause(error.kind());
-        shared.state.send_replace(State::Down(error));
+        shared.state.send_replace(State::Down(error, attempts));
         tokio::time::sleep(pause).await;
     }
 }

@@ -15,8 +15,8 @@ use crate::{Error, ErrorKind, Result};
 /// eyeballs" recommends 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The members of a cluster. Connecting starts at another one each time, at a random one first, so
-/// that clients spread and a member that was just lost is tried last.
+/// The members of a cluster. Connecting starts at a random one first, so that clients spread, and ever
+/// after at the one behind the last that answered, so that a member that was just lost is tried last.
 #[derive(Debug)]
 pub struct Members<M> {
     all: Vec<M>,
@@ -46,22 +46,27 @@ impl<M> Members<M> {
         F: Future<Output = Result<T>> + Send,
     {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut waiting =
-            (start..start + self.all.len()).filter_map(|i| self.all.get(i % self.all.len())).peekable();
+        let mut waiting = (start..start + self.all.len())
+            .filter_map(|i| Some((i, self.all.get(i % self.all.len())?)))
+            .peekable();
         let mut attempts = FuturesUnordered::new();
         let mut worst: Option<Error> = None;
         loop {
-            if let Some(member) = waiting.next() {
+            if let Some((i, member)) = waiting.next() {
                 let attempt = timeout(per_member, connect(member));
                 attempts.push(async move {
-                    attempt.await.unwrap_or_else(|_| Err(Error::timed_out("connect", per_member)))
+                    let answer = attempt.await;
+                    (i, answer.unwrap_or_else(|_| Err(Error::timed_out("connect", per_member))))
                 });
             }
             tokio::select! {
                 biased;
                 answer = attempts.next() => match answer {
-                    Some(Ok(connected)) => return Ok(connected),
-                    Some(Err(error)) => worst = Some(more_telling(worst, error)),
+                    Some((i, Ok(connected))) => {
+                        self.next.store(i % self.all.len() + 1, Ordering::Relaxed);
+                        return Ok(connected);
+                    }
+                    Some((_, Err(error))) => worst = Some(more_telling(worst, error)),
                     None => return Err(worst.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no member to connect to"))),
                 },
                 () = sleep(STAGGER), if waiting.peek().is_some() => {}
@@ -95,6 +100,26 @@ mod tests {
                 .await;
             assert_eq!(connected.unwrap(), "answers");
             assert!(began.elapsed() <= 2 * STAGGER);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_member_that_answered_last_is_tried_last() {
+        let members = Members::new(vec![0, 1, 2]);
+        let mut lost = None;
+        for _ in 0..9 {
+            let mut tried = Vec::new();
+            let connected = members
+                .first(Duration::from_secs(2), |member| {
+                    tried.push(*member);
+                    let silent = Some(*member) == lost || tried.len() == 1;
+                    async move { if silent { pending().await } else { Ok(*member) } }
+                })
+                .await;
+            if lost.is_some() {
+                assert_ne!(tried.first(), lost.as_ref());
+            }
+            lost = connected.ok();
         }
     }
 

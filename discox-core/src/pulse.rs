@@ -1,11 +1,17 @@
 //! What the parts that use a connection and the part that keeps it tell each other.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+
+/// A busy machine must not be taken for a dead one.
+const SHORTEST_DETECTION: Duration = Duration::from_secs(1);
 
 /// The signs of life of one connection, shared by everyone who uses it.
 #[derive(Clone, Debug)]
@@ -13,14 +19,16 @@ pub struct Pulse(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    detection: Mutex<Duration>,
     heard: watch::Sender<Instant>,
     suspected: Notify,
     verify: Notify,
 }
 
 impl Pulse {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(detection: Duration) -> Self {
         Self(Arc::new(Inner {
+            detection: Mutex::new(detection),
             heard: watch::Sender::new(Instant::now()),
             suspected: Notify::new(),
             verify: Notify::new(),
@@ -30,6 +38,29 @@ impl Pulse {
     /// The registry has answered.
     pub fn beat(&self) {
         self.0.heard.send_replace(Instant::now());
+    }
+
+    /// Within which a server that does not answer is to be given up:
+    /// [`ConnectionConfig::detection`](crate::ConnectionConfig::detection), or half of the shortest
+    /// TTL that was granted on this connection. There must be time to move to another member before
+    /// a record expires whose last renewal was a third of its TTL ago.
+    pub fn detection(&self) -> Duration {
+        *self.detection_lock()
+    }
+
+    /// A record with this TTL is to be kept alive.
+    pub(crate) fn keeps(&self, ttl: Duration) {
+        let needed = (ttl / 2).max(SHORTEST_DETECTION);
+        let mut detection = self.detection_lock();
+        if needed < *detection {
+            *detection = needed;
+            // Whoever sleeps until the next probe has reckoned with more time.
+            self.suspect();
+        }
+    }
+
+    fn detection_lock(&self) -> MutexGuard<'_, Duration> {
+        self.0.detection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something failed on this connection: is it still alive?

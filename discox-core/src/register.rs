@@ -56,7 +56,7 @@ pub struct RegisterStatus {
     pub state: RegisterState,
     /// Since when.
     pub since: Instant,
-    /// Attempts that failed since it was last registered.
+    /// Attempts to connect or to register that failed since it was last registered.
     pub attempts: u32,
     /// What failed last, even when it is long mended.
     pub last_error: Option<Error>,

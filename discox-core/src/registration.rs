@@ -232,6 +232,10 @@ impl<L: Link> Register for Registration<L> {
     fn status(&self) -> RegisterStatus {
         let mut status = self.keeper.status.borrow().clone();
         status.last_confirmed = self.keeper.cell.confirmed().map(Instant::into_std);
+        if status.state == RegisterState::Retrying {
+            status.attempts = status.attempts.saturating_add(self.hub.attempts());
+            status.last_error = self.hub.trouble().or(status.last_error);
+        }
         status
     }
 }

@@ -286,6 +286,58 @@ async fn an_outage_is_told_once_and_keeps_what_was_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hung_registry_is_given_up_within_half_of_the_shortest_ttl() {
+    let world = World::start();
+    // Its records live for 6 s, less than the 15 s that a hang may go unnoticed otherwise.
+    let patient = || Connection::<SimLink>::new(world.clone(), &ConnectionConfig::default()).unwrap();
+    let register = patient().single_register(&register_config("a")).unwrap();
+    register.start().await.unwrap();
+    let config =
+        DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() };
+    let discover = patient().single_discover(&config).unwrap();
+    let task = run(&discover, Arc::new(Recorder::default()));
+    until("first list", || discover.status().state == DiscoverState::Synced).await;
+    world.net(Net::Hung);
+    let noticed = until("detection", || register.status().state == RegisterState::Retrying).await;
+    assert!(noticed <= 3 * SECOND + SECOND / 10, "after {noticed:?}");
+    assert_eq!(discover.status().state, DiscoverState::Synced, "who registers nothing may wait");
+    let noticed = noticed + until("detection", || discover.status().state == DiscoverState::Lost).await;
+    assert!(noticed <= 15 * SECOND + SECOND / 10, "after {noticed:?}");
+    discover.stop().await;
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_tells_of_an_outage() {
+    let world = World::start();
+    let (register, discover) = (register(&world, "a"), discover(&world));
+    register.start().await.unwrap();
+    let task = run(&discover, Arc::new(Recorder::default()));
+    until("first list", || discover.status().state == DiscoverState::Synced).await;
+    let began = Instant::now().into_std();
+    world.net(Net::Dead);
+    sleep(10 * SECOND).await;
+    let (registration, discovery) = (register.status(), discover.status());
+    assert_eq!((registration.state, discovery.state), (RegisterState::Retrying, DiscoverState::Lost));
+    for (since, attempts, error, confirmed) in [
+        (registration.since, registration.attempts, registration.last_error, registration.last_confirmed),
+        (discovery.since, discovery.attempts, discovery.last_error, discovery.last_confirmed),
+    ] {
+        assert!(since >= began && since <= began + SECOND);
+        assert!((8..=20).contains(&attempts), "{attempts} attempts in 10 s");
+        assert_eq!(error.unwrap().kind(), ErrorKind::Unavailable);
+        assert!(confirmed.unwrap() <= since);
+    }
+    world.net(Net::Fine);
+    until("recovery", || register.status().state == RegisterState::Registered).await;
+    until("recovery", || discover.status().state == DiscoverState::Synced).await;
+    assert_eq!((register.status().attempts, discover.status().attempts), (0, 0));
+    assert!(discover.status().grace_left > Duration::ZERO, "removals are held now");
+    discover.stop().await;
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_died_in_an_outage_is_gone_after_the_grace() {
     let world = World::start();
     let register = register(&world, "a");

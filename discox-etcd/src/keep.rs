@@ -4,7 +4,7 @@ use std::{collections::HashSet, convert::Infallible};
 
 use discox_core::{Error, ErrorKind, Result, backend::Pulse};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tracing::debug;
 
 use crate::{Etcd, error, leases::Lease};
@@ -28,23 +28,20 @@ pub(crate) async fn keep(link: &Etcd, pulse: &Pulse) -> Error {
 /// Asks at regular times, and when somebody suspects the connection. The pause and the wait for the
 /// answer are together shorter than the time for detection.
 async fn probing(link: &Etcd, pulse: &Pulse) -> Error {
-    let detection = link.connector.settings.detection;
-    let mut probes = ticks(detection / 3);
     loop {
         tokio::select! {
-            _ = probes.tick() => {}
+            () = sleep(pulse.detection() / 3) => {}
             () = pulse.suspected() => {}
         }
-        if let Err(error) = probe(link).await {
+        if let Err(error) = probe(link, pulse).await {
             return error;
         }
         pulse.beat();
-        probes.reset();
     }
 }
 
-async fn probe(link: &Etcd) -> Result<()> {
-    let limit = link.connector.settings.detection / 2;
+async fn probe(link: &Etcd, pulse: &Pulse) -> Result<()> {
+    let limit = pulse.detection() / 2;
     timeout(limit, link.probe()).await.unwrap_or_else(|_| Err(link.too_late("probe", limit)))
 }
 
@@ -86,7 +83,7 @@ async fn tend(link: &Etcd, pulse: &Pulse, lease: Lease) -> Result<Expired> {
         if opened.elapsed() < STEADY {
             return Err(error);
         }
-        probe(link).await?;
+        probe(link, pulse).await?;
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use discox_core::{
-    BackendType, ConnectionConfig, Error, Result,
+    BackendType, Error, Result,
     backend::{Held, Link, Loss, Pulse, Registered, SourceOptions, Take},
     key::{Record, Service},
 };
@@ -33,13 +33,12 @@ const PROBE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Connector {
     store: Store,
-    detection: Duration,
     told_of_checks: AtomicBool,
 }
 
 impl Connector {
     /// No endpoint, or one `memory://NAME`.
-    pub(crate) fn parse(endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
+    pub(crate) fn parse(endpoints: &[String]) -> Result<Self> {
         let name = match endpoints {
             [] => "",
             [endpoint] => parse_name(endpoint)?,
@@ -49,7 +48,7 @@ impl Connector {
                 );
             }
         };
-        Ok(Self { store: store(name), detection: settings.detection, told_of_checks: AtomicBool::new(false) })
+        Ok(Self { store: store(name), told_of_checks: AtomicBool::new(false) })
     }
 }
 
@@ -70,7 +69,6 @@ pub(crate) struct MemoryLink {
     pub(crate) store: Store,
     pub(crate) session: u64,
     pub(crate) epoch: u64,
-    detection: Duration,
 }
 
 impl MemoryLink {
@@ -117,7 +115,7 @@ impl Link for MemoryLink {
         // Nobody else looks at services that are no longer used.
         store.topics().retain(|_, topic| !topic.is_idle());
         let session = store.enter();
-        Ok(Self { store, session, epoch: condition.epoch, detection: connector.detection })
+        Ok(Self { store, session, epoch: condition.epoch })
     }
 
     async fn keep(&self, pulse: &Pulse) -> Error {
@@ -128,8 +126,9 @@ impl Link for MemoryLink {
                 return lost;
             }
             if condition.hung {
-                if timeout(self.detection, changes.changed()).await.is_err() {
-                    return Error::timed_out("probe", self.detection);
+                let limit = pulse.detection();
+                if timeout(limit, changes.changed()).await.is_err() {
+                    return Error::timed_out("probe", limit);
                 }
             } else {
                 pulse.beat();

@@ -92,5 +92,5 @@ pub fn connect(config: RegistryConfig) -> Result<Arc<dyn Registry>> {
 }
 
 fn connection(endpoints: &[String], settings: &ConnectionConfig) -> Result<Connection<MemoryLink>> {
-    Connection::new(Connector::parse(endpoints, settings)?, settings)
+    Connection::new(Connector::parse(endpoints)?, settings)
 }

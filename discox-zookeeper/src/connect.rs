@@ -149,12 +149,12 @@ impl Zookeeper {
     /// A request now and then, since the client does not tell of its pings. Resolves when there is
     /// no answer although the client believes that it is connected.
     async fn beat(&self, pulse: &Pulse) -> Error {
-        let limit = self.connector.settings.detection / 2;
         loop {
             tokio::select! {
-                () = sleep(self.connector.settings.detection / 3) => {}
+                () = sleep(pulse.detection() / 3) => {}
                 () = pulse.suspected() => {}
             }
+            let limit = pulse.detection() / 2;
             match timeout(limit, self.client.sync("/")).await {
                 Ok(Ok(()) | Err(Fault::Busy(_))) => pulse.beat(),
                 // The state says so too.

@@ -281,17 +281,18 @@ impl Link for SimLink {
     async fn keep(&self, pulse: &Pulse) -> Error {
         let mut changed = self.world.changed.subscribe();
         loop {
-            let probe = timeout(DETECTION / 2, self.world.ask(|state| Self::alive(state, self.session)));
+            let limit = pulse.detection() / 2;
+            let probe = timeout(limit, self.world.ask(|state| Self::alive(state, self.session)));
             match probe.await {
                 Ok(Ok(())) => pulse.beat(),
                 Ok(Err(error)) => return error,
-                Err(_) => return Error::timed_out("probe", DETECTION),
+                Err(_) => return Error::timed_out("probe", limit),
             }
             let broken = |state: &State| {
                 matches!(state.net, Net::Dead | Net::Partitioned)
                     || !state.sessions.contains_key(&self.session)
             };
-            let next_probe = Instant::now() + DETECTION / 2;
+            let next_probe = Instant::now() + limit;
             loop {
                 if broken(&self.world.state()) {
                     return Error::new(ErrorKind::Unavailable, "connection reset");

@@ -50,12 +50,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Five endpoints with a TTL of 3 s, three watchers with a grace of 5 s, hangs noticed within 5 s, one loss.
+    /// Five endpoints with a TTL of 4 s, three watchers with a grace of 5 s, hangs noticed within 5 s, one loss.
     pub const USUAL: Self = Self {
         endpoints: 5,
         watchers: 3,
         heart_beat: Duration::from_secs(1),
-        ttl: Duration::from_secs(3),
+        ttl: Duration::from_secs(4),
         grace: Duration::from_secs(5),
         detection: Duration::from_secs(5),
         doors: false,
@@ -93,6 +93,8 @@ pub struct Fault {
     pub on: &'static [Topology],
     /// Where it does not apply, and why.
     pub without: Vec<(Kind, &'static str)>,
+    /// Where a watcher may be told of more losses than the settings say.
+    pub more_losses: Vec<(Kind, RangeInclusive<usize>)>,
     /// Where live endpoints may be removed, and why: reported exceptions.
     pub excuses: Vec<(Topology, Kind, &'static str)>,
     /// Which cells are in the short form.
@@ -115,6 +117,7 @@ impl Fault {
             promise,
             on: &[Topology::Single],
             without: Vec::new(),
+            more_losses: Vec::new(),
             excuses: Vec::new(),
             short: &[],
             alone: false,
@@ -133,6 +136,12 @@ impl Fault {
     /// Not played on this registry, and why.
     pub fn without(mut self, kind: Kind, why: &'static str) -> Self {
         self.without.push((kind, why));
+        self
+    }
+
+    /// With this range of losses told to each watcher on this registry.
+    pub fn losses(mut self, kind: Kind, losses: RangeInclusive<usize>) -> Self {
+        self.more_losses.push((kind, losses));
         self
     }
 
@@ -179,6 +188,12 @@ impl Cell {
         excuses
             .find(|(topology, kind, _)| (*topology, *kind) == (self.topology, self.kind))
             .map(|(.., why)| *why)
+    }
+
+    /// How often a watcher may be told that the registry is lost.
+    pub fn losses(&self) -> RangeInclusive<usize> {
+        let of_kind = self.fault.more_losses.iter().find(|(kind, _)| *kind == self.kind);
+        of_kind.map_or_else(|| self.fault.settings.losses.clone(), |(_, losses)| losses.clone())
     }
 
     /// Why it cannot be, if it cannot.

@@ -40,6 +40,7 @@ pub(crate) async fn grace_removes_the_dead_and_none_of_100(stage: &mut Stage) ->
     stage.servers.start(Data::Kept).await?;
     let back = Instant::now();
     stage.right_again("recovery", killed, back, stage.recovery_target()).await?;
+    says_so(stage, back)?;
     removed(stage, &dead, back).await?;
     stage.book.gone(&dead);
     stage.still_works().await?;
@@ -53,7 +54,8 @@ pub(crate) async fn grace_by_default_removes_the_dead_and_none_of_100(stage: &mu
     grace_removes_the_dead_and_none_of_100(stage).await
 }
 
-/// On ten connections, in this process.
+/// On ten connections, in this process; one after the other, since a start may take a busy registry no longer
+/// than it says.
 async fn hundred(stage: &mut Stage) -> Result<()> {
     for connection in 0..10 {
         let registry: Arc<dyn Registry> = stage.connect(Via::Doors)?;
@@ -63,11 +65,22 @@ async fn hundred(stage: &mut Stage) -> Result<()> {
             let register = registry.register(stage.register_config(&endpoint, "one of 100", Via::Doors))?;
             stage.fleet.push(Live { endpoint, register });
         }
+        let newest = &stage.fleet[stage.fleet.len() - 10..];
+        try_join_all(newest.iter().map(|live| live.register.start())).await.context("100 starts")?;
     }
-    let before = stage.fleet.len() - 100;
-    try_join_all(stage.fleet[before..].iter().map(|live| live.register.start()))
-        .await
-        .context("100 starts")?;
+    Ok(())
+}
+
+/// As long as the grace cannot be over, the status of each watcher says how much of it is left.
+fn says_so(stage: &Stage, back: Instant) -> Result<()> {
+    for watcher in &stage.watchers {
+        let left = watcher.discover.status().grace_left;
+        ensure!(
+            !left.is_zero() || back.elapsed() >= stage.settings.grace,
+            "watcher {}: no grace",
+            watcher.name
+        );
+    }
     Ok(())
 }
 
@@ -83,13 +96,7 @@ async fn removed(stage: &Stage, dead: &str, back: Instant) -> Result<()> {
             watcher.discover.status()
         )));
     }
-    stage.notes.took("removal of the dead", back.elapsed(), target)?;
-    ensure!(
-        back.elapsed() <= target,
-        "the dead one was removed {:?} after the registry was back",
-        back.elapsed()
-    );
-    Ok(())
+    stage.notes.took("removal of the dead", back.elapsed(), target)
 }
 
 /// The TTL that the registry granted. (ZooKeeper's sessions begin anew with a restarted server, and Consul's

@@ -20,6 +20,11 @@ pub(crate) async fn hung_longer_than_the_ttl(stage: &mut Stage) -> Result<()> {
     hung(stage, stage.settings.detection + stage.settings.ttl, true).await
 }
 
+/// The same with the default settings.
+pub(crate) async fn hung_longer_than_the_ttl_by_default(stage: &mut Stage) -> Result<()> {
+    hung_longer_than_the_ttl(stage).await
+}
+
 /// For longer than the TTL, but not long enough to be noticed: the one hang that may remove live endpoints.
 pub(crate) async fn hung_longer_than_the_ttl_but_not_noticed(stage: &mut Stage) -> Result<()> {
     hung(stage, stage.settings.ttl + Duration::from_secs(2), false).await
@@ -35,6 +40,9 @@ async fn hung(stage: &mut Stage, hang: Duration, noticed: bool) -> Result<()> {
     let victim = stage.servers.member(member);
     victim.pause().await?;
     let hung = Instant::now();
+    if stage.cell.topology == Topology::Single && noticed {
+        stage.detects(hung).await?;
+    }
     if stage.cell.topology == Topology::Cluster && noticed {
         let target = stage.settings.detection + BEYOND_DETECTION;
         stage.right_again("failover", hung, hung, target).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
 use super::{
@@ -18,7 +18,7 @@ const CHANGING: usize = 50;
 pub(crate) async fn compaction_while_the_watcher_is_cut_off(stage: &mut Stage) -> Result<()> {
     let changed = changing(stage).await?;
     let cut = cut_off(stage).await?;
-    change(&*stage, &changed, 2).await?;
+    change(&*stage, &changed, 2 * CHANGING).await?;
     tools::compact(stage).await?;
     back(stage, cut).await
 }
@@ -27,7 +27,7 @@ pub(crate) async fn compaction_while_the_watcher_is_cut_off(stage: &mut Stage) -
 pub(crate) async fn five_thousand_changes_while_the_watcher_is_cut_off(stage: &mut Stage) -> Result<()> {
     let changed = changing(stage).await?;
     let cut = cut_off(stage).await?;
-    change(&*stage, &changed, 5_000 / CHANGING).await?;
+    change(&*stage, &changed, 5_000).await?;
     back(stage, cut).await
 }
 
@@ -59,18 +59,21 @@ async fn cut_off(stage: &Stage) -> Result<Instant> {
     Ok(cut)
 }
 
+/// Until the registry has acknowledged so many changes.
 async fn change(stage: &Stage, changing: &[usize], times: usize) -> Result<()> {
-    let began = Instant::now();
-    for round in 1..=times {
+    let (began, mut round, mut changes) = (Instant::now(), 0, 0);
+    while changes < times {
+        round += 1;
         let attr = format!("change {round}");
         let updates = changing.iter().map(|i| {
             let live = &stage.fleet[*i];
             stage.book.live(&live.endpoint, &attr);
             live.register.update_attr(&attr)
         });
-        try_join_all(updates).await.with_context(|| format!("round {round}"))?;
+        // What is not acknowledged in time, by a registry that has its hands full, is wanted all the same.
+        changes += join_all(updates).await.iter().filter(|done| done.is_ok()).count();
     }
-    stage.notes.count("changes", changing.len() * times);
+    stage.notes.count("changes", changes);
     stage.notes.count("changes_took_ms", u64::try_from(began.elapsed().as_millis())?);
     Ok(())
 }

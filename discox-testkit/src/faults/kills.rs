@@ -37,8 +37,14 @@ pub(crate) async fn member_killed_and_back_after_the_ttl(stage: &mut Stage) -> R
 }
 
 async fn killed(stage: &mut Stage, down: Duration, data: Data) -> Result<()> {
-    let member = stage.in_use()?;
-    let victim = stage.servers.member(member);
+    let victim = match stage.cell.topology {
+        Topology::Single => stage.servers.member(0),
+        // What it takes to elect another leader is a fault of its own.
+        Topology::Cluster => {
+            let (leader, _) = stage.servers.elected().await?;
+            stage.servers.member(stage.most_used(|member| member != leader)?)
+        }
+    };
     victim.kill().await?;
     let killed = Instant::now();
     if stage.cell.topology == Topology::Cluster {

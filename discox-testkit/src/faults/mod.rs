@@ -35,6 +35,7 @@ mod history;
 mod kills;
 mod leaks;
 mod lives;
+mod logs;
 mod network;
 mod notes;
 mod process;

@@ -59,6 +59,9 @@ async fn dropped(stage: &mut Stage, lasts: Duration) -> Result<()> {
     let door = stage.doors.get(member).context("no proxy")?;
     door.hold();
     let held = Instant::now();
+    if stage.cell.topology == Topology::Single && lasts > stage.settings.ttl {
+        stage.detects(held).await?;
+    }
     if stage.cell.topology == Topology::Cluster && lasts > stage.settings.ttl {
         let target = stage.settings.detection + BEYOND_DETECTION;
         stage.right_again("failover", held, held, target).await?;

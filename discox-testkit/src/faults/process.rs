@@ -1,6 +1,7 @@
-//! `discox register` as a process of its own, which can be killed.
+//! The command line program: a registration in a process of its own, which can be killed, and the log that an
+//! operator reads.
 
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{fs::File, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,56 +17,62 @@ use crate::server::session::Session;
 /// From the start of the program to its registration, on a machine that runs many cells.
 const REGISTERED: Duration = Duration::from_secs(15);
 
-/// A registration in a process of its own; killed by signal 9 when dropped.
+/// `discox` in a process of its own; killed by signal 9 when dropped.
 pub(crate) struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// So that it is killed with this process's servers, whatever ends this process.
-    pid_file: PathBuf,
+    /// What is known of it on disk: its number, so that it is killed with this process's servers, whatever ends
+    /// this process; and its log.
+    folder: PathBuf,
 }
 
 impl Process {
     /// Starts one and waits until it says that it is registered. It is for the caller to write it into the book.
     pub(crate) async fn registered(stage: &Stage, endpoint: &str, attr: &str, via: Via) -> Result<Self> {
-        let mut process = Self::spawn(stage, endpoint, attr, via)?;
-        let line = timeout(REGISTERED, process.lines.next_line()).await;
-        match line.with_context(|| format!("{endpoint} was not registered within {REGISTERED:?}"))?? {
-            Some(line) if line.contains("registered") => Ok(process),
-            other => bail!("discox register said {other:?}"),
+        let millis = |time: Duration| format!("{}ms", time.as_millis());
+        let (heart_beat, ttl) = (millis(stage.settings.heart_beat), millis(stage.settings.ttl));
+        let args = ["--endpoint", endpoint, "--attr", attr, "--heart-beat", &heart_beat, "--ttl", &ttl];
+        let mut process = Self::spawn(stage, "register", &args, via)?;
+        process.says("registered").await?;
+        Ok(process)
+    }
+
+    /// Starts one that watches the service, and waits until it has said something of this endpoint.
+    pub(crate) async fn watching(stage: &Stage, endpoint: &str, via: Via) -> Result<Self> {
+        let mut process = Self::spawn(stage, "watch", &[], via)?;
+        process.says(endpoint).await?;
+        Ok(process)
+    }
+
+    async fn says(&mut self, word: &str) -> Result<()> {
+        let line = timeout(REGISTERED, self.lines.next_line()).await;
+        match line.with_context(|| format!("no {word:?} within {REGISTERED:?}"))?? {
+            Some(line) if line.contains(word) => Ok(()),
+            other => bail!("it said {other:?}"),
         }
     }
 
-    fn spawn(stage: &Stage, endpoint: &str, attr: &str, via: Via) -> Result<Self> {
-        let config = stage.register_config(endpoint, attr, via);
-        let mut command = Command::new(&stage.suite.program);
-        command.args([
-            "register",
-            "--backend",
-            config.backend_type.as_str(),
-            "--prefix",
-            &config.discover_prefix,
-        ]);
-        command.args(["--service", &config.service_name, "--endpoint", endpoint, "--attr", attr]);
-        let millis = |time: Duration| format!("{}ms", time.as_millis());
-        command.args([
-            "--heart-beat",
-            &millis(config.heart_beat_period),
-            "--ttl",
-            &millis(stage.settings.ttl),
-        ]);
-        for address in &config.backend_endpoints {
-            command.args(["--backend-endpoint", address]);
-        }
-        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child =
-            command.kill_on_drop(true).spawn().with_context(|| stage.suite.program.display().to_string())?;
-        let pid = child.id().context("it has ended")?;
-        let folder = Session::get()?.folder("processes")?.join(pid.to_string());
+    fn spawn(stage: &Stage, command: &str, args: &[&str], via: Via) -> Result<Self> {
+        let folder = Session::get()?.folder("processes")?.join(format!("{:016x}", fastrand::u64(..)));
         std::fs::create_dir_all(&folder)?;
-        let pid_file = folder.join("pid");
-        std::fs::write(&pid_file, pid.to_string())?;
+        let mut process = Command::new(&stage.suite.program);
+        process.args([command, "--backend", stage.backend().as_str(), "--prefix", &stage.prefix]);
+        process.args(["--service", &stage.service]).args(args);
+        for address in stage.addresses(via) {
+            process.args(["--backend-endpoint", &address]);
+        }
+        let log = File::create(folder.join("log"))?;
+        process.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let spawned = process.kill_on_drop(true).spawn();
+        let mut child = spawned.with_context(|| stage.suite.program.display().to_string())?;
+        std::fs::write(folder.join("pid"), child.id().context("it has ended")?.to_string())?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        Ok(Self { child, lines, pid_file })
+        Ok(Self { child, lines, folder })
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.folder.join("log"))?)
     }
 
     /// Kills it by signal 9, and returns when it is gone.
@@ -88,8 +95,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // Killed by its own drop, or gone.
-        if let Some(folder) = self.pid_file.parent() {
-            let _ = std::fs::remove_dir_all(folder);
-        }
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

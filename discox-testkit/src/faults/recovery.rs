@@ -13,7 +13,7 @@ use super::{
     tools,
     watcher::Watcher,
 };
-use crate::{server::Kind, wait::eventually};
+use crate::{conformance::What, server::Kind, wait::eventually};
 
 /// Adds and updates are in a watcher's cache this long after the registry has them.
 const LAG: Duration = Duration::from_secs(1);
@@ -31,6 +31,17 @@ impl Stage {
     /// "Registered again and visible within this of the server answering again."
     pub(crate) fn recovery_target(&self) -> Duration {
         Duration::from_secs(if self.kind() == Kind::Consul { 3 } else { 2 })
+    }
+
+    /// Waits until every watcher has been told that the registry, silent since then, is lost.
+    pub(crate) async fn detects(&self, silent: Instant) -> Result<()> {
+        let target = self.settings.detection;
+        for watcher in &self.watchers {
+            let lost = |what: &What| matches!(what, What::Lost(_));
+            let told = watcher.seen.wait_for(0, "the loss", target * TOO_MUCH, lost).await?;
+            self.notes.took("detection", told.saturating_duration_since(silent), target)?;
+        }
+        Ok(())
     }
 
     /// The whole course after a fault: `faulty` since when nothing could be confirmed, `back` since when the

@@ -213,18 +213,21 @@ impl Stage {
 
     /// The member that most of this process's connections go to.
     pub(crate) fn in_use(&self) -> Result<usize> {
-        let mut most = (0, 0);
-        for (member, address) in self.servers.addresses().iter().enumerate() {
+        self.most_used(|_| true)
+    }
+
+    /// Of some members, the one that most of this process's connections go to.
+    pub(crate) fn most_used(&self, eligible: impl Fn(usize) -> bool) -> Result<usize> {
+        let mut most = None;
+        for (member, address) in self.servers.addresses().iter().enumerate().filter(|(i, _)| eligible(*i)) {
             let port = address.rsplit(':').next().and_then(|port| port.parse().ok()).context("no port")?;
             let connections = match self.doors.get(member) {
                 Some(door) => door.connections(),
                 None => connections_to(port)?,
             };
-            if connections > most.1 {
-                most = (member, connections);
-            }
+            most = most.max(Some((connections, member)));
         }
-        Ok(most.0)
+        most.map(|(_, member)| member).context("no member")
     }
 
     /// Judges what the watchers were told on the way, and notes it.
@@ -249,12 +252,10 @@ impl Stage {
             for (what, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
                 let _ = writeln!(wrong, "watcher {name} wrongly {what}: {}", list.join("; "));
             }
-            if !self.settings.losses.contains(&verdict.losses) {
-                let _ = writeln!(
-                    wrong,
-                    "watcher {name} was told of {} losses and not of {:?}",
-                    verdict.losses, self.settings.losses
-                );
+            let losses = self.cell.losses();
+            if !losses.contains(&verdict.losses) {
+                let told = verdict.losses;
+                let _ = writeln!(wrong, "watcher {name} was told of {told} losses and not of {losses:?}");
             }
         }
         if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.trim_end()) }

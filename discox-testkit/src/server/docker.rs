@@ -11,7 +11,8 @@ use futures_util::StreamExt;
 use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::exec::{CreateExecOptions, StartExecResults};
 use testcontainers::bollard::models::{
-    EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest, PortBinding,
+    EndpointIpamConfig, EndpointSettings, Mount, MountType, NetworkConnectRequest, NetworkDisconnectRequest,
+    PortBinding,
 };
 use testcontainers::bollard::query_parameters::{
     KillContainerOptionsBuilder, LogsOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
@@ -130,6 +131,13 @@ impl Container {
                 let binding =
                     PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(outside.clone()) };
                 host.publish_all_ports = Some(false);
+                // Its data lies on the host's file system: layers of the image may be slow to sync.
+                let data = Mount {
+                    target: Some("/data".into()),
+                    typ: Some(MountType::VOLUME),
+                    ..Default::default()
+                };
+                host.mounts = Some(vec![data]);
                 host.port_bindings = Some(HashMap::from([(format!("{inside}/tcp"), Some(vec![binding]))]));
             });
         // ZooKeeper's images differ in their command, and agree on where they read their configuration.

@@ -1,11 +1,12 @@
 //! What happens to records, watchers and processes.
 
-use std::time::Duration;
-
-use super::super::{
-    absent, burst, by_hand,
-    cell::{Fault, Settings, Topology::Single},
-    fencing, grace, history, leaks, lives,
+use super::{
+    super::{
+        absent, burst, by_hand,
+        cell::{Fault, Settings, Topology::Single},
+        fencing, grace, history, leaks, lives, logs,
+    },
+    by_default,
 };
 use crate::server::Kind::{Consul, Etcd, Zookeeper};
 
@@ -102,23 +103,18 @@ pub(super) fn clients() -> Vec<Fault> {
         )
         .short(&[(Single, Etcd), (Single, Consul)]),
         fault!(
+            logs::an_outage_is_logged_once,
+            Settings::EMPTY,
+            "an outage is one line in the log when it begins and one, with how long it took, when it is over"
+        )
+        .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
+        fault!(
             fencing::overlapping_lives_do_not_harm_each_other,
             Settings::EMPTY,
             "no late end of an earlier life removes, overwrites or resurrects the record of a later one"
         )
         .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
     ]
-}
-
-/// With discox's default times.
-fn defaults(settings: Settings) -> Settings {
-    Settings {
-        heart_beat: Duration::from_secs(5),
-        ttl: Duration::from_secs(15),
-        grace: Duration::from_secs(15),
-        detection: Duration::from_secs(15),
-        ..settings
-    }
 }
 
 pub(super) fn grace() -> Vec<Fault> {
@@ -131,7 +127,7 @@ pub(super) fn grace() -> Vec<Fault> {
         .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
         fault!(
             grace::grace_by_default_removes_the_dead_and_none_of_100,
-            Settings { config: burst::limits, ..defaults(Settings::USUAL) },
+            Settings { config: burst::limits, ..by_default(Settings::USUAL) },
             "the same holds with the defaults: heart beats of 5 s, a grace of 15 s"
         ),
         fault!(
@@ -144,7 +140,7 @@ pub(super) fn grace() -> Vec<Fault> {
 }
 
 pub(super) fn resources() -> Vec<Fault> {
-    let many = Settings { config: burst::limits, ..defaults(Settings::EMPTY) }.behind_doors();
+    let many = Settings { config: burst::limits, ..by_default(Settings::EMPTY) }.behind_doors();
     vec![
         fault!(
             burst::burst_of_500_endpoints_and_500_watchers,
@@ -166,6 +162,8 @@ pub(super) fn resources() -> Vec<Fault> {
             Settings::EMPTY.losses(2..=2),
             "in an outage a connection takes less than 2 % of a core"
         )
+        // One of the two outages is a hang: see `servers::ECHOES`.
+        .losses(Zookeeper, 2..=5)
         .alone()
         .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
     ]

@@ -9,8 +9,21 @@ macro_rules! fault {
 mod clients;
 mod servers;
 
-use super::cell::{Cell, Fault, Topology};
+use std::time::Duration;
+
+use super::cell::{Cell, Fault, Settings, Topology};
 use crate::server::Kind;
+
+/// With discox's default times.
+fn by_default(settings: Settings) -> Settings {
+    Settings {
+        heart_beat: Duration::from_secs(5),
+        ttl: Duration::from_secs(15),
+        grace: Duration::from_secs(15),
+        detection: Duration::from_secs(15),
+        ..settings
+    }
+}
 
 const BOTH: &[Topology] = &[Topology::Single, Topology::Cluster];
 const CLUSTER: &[Topology] = &[Topology::Cluster];

@@ -1,5 +1,7 @@
 //! What happens to servers and to the network before them.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use super::{
     super::{
         cell::{
@@ -15,6 +17,14 @@ use crate::server::Kind::{Consul, Etcd, Zookeeper};
 const SERF: &str =
     "Consul's own serfHealth takes the services of a dead or hung agent out of every answer after 5-6.5 s";
 const UNNOTICED: &str = "the registry forgets the records in a hang that is too short to be noticed";
+
+/// A client of a silent member notices within half of the TTL and moves to another one in what is left of it. On
+/// a machine that plays many cells that takes longer than the rest of the usual TTL.
+const MOVED_TTL: Duration = Duration::from_secs(6);
+
+/// A ZooKeeper that was hung serves the connections that its clients have long given up, too, and closes a
+/// session's newer connection for each: clients lose it again.
+const ECHOES: RangeInclusive<usize> = 1..=4;
 
 pub(super) fn killed() -> Vec<Fault> {
     let usual = Settings::USUAL;
@@ -57,7 +67,7 @@ pub(super) fn killed() -> Vec<Fault> {
 
 pub(super) fn hung() -> Vec<Fault> {
     let (brief, noticed) = (Settings::USUAL.losses(0..=1), Settings::USUAL);
-    let moved = Settings::USUAL.losses(0..=3);
+    let moved = Settings { ttl: MOVED_TTL, ..Settings::USUAL.losses(0..=3) };
     vec![
         fault!(
             hangs::hung_shorter_than_the_ttl,
@@ -70,10 +80,17 @@ pub(super) fn hung() -> Vec<Fault> {
             noticed,
             "a hang longer than the TTL is noticed within the detection, and costs no live endpoint"
         )
+        .losses(Zookeeper, ECHOES)
         .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
         fault!(
+            hangs::hung_longer_than_the_ttl_by_default,
+            super::by_default(Settings::USUAL),
+            "the same holds with the defaults: a hang is noticed within 15 s"
+        )
+        .losses(Zookeeper, ECHOES),
+        fault!(
             hangs::hung_longer_than_the_ttl_but_not_noticed,
-            brief,
+            Settings { detection: Duration::from_secs(15), ..brief },
             "after a hang too short to be noticed every endpoint is registered and shown again"
         )
         .excused(Single, Etcd, UNNOTICED)
@@ -93,7 +110,7 @@ pub(super) fn hung() -> Vec<Fault> {
 pub(super) fn network() -> Vec<Fault> {
     let brief = Settings::USUAL.behind_doors().losses(0..=1);
     let noticed = Settings::USUAL.behind_doors();
-    let moved = Settings::USUAL.behind_doors().losses(0..=3);
+    let moved = Settings { ttl: MOVED_TTL, ..Settings::USUAL.behind_doors().losses(0..=3) };
     vec![
         fault!(
             network::connections_reset_every_200_ms_under_load,
