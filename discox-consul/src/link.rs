@@ -76,6 +76,10 @@ impl Link for Consul {
         connector.to_string()
     }
 
+    fn members(connector: &Connector) -> usize {
+        connector.agents.all().len()
+    }
+
     fn check(_: &Connector, record: &Record, _: &str) -> Result<()> {
         check::check(record, "").map(drop).map_err(|error| error.on(BackendType::Consul))
     }

@@ -43,6 +43,13 @@ pub trait Link: Send + Sync + Sized + 'static {
     /// Where `connector` connects to, for error messages. No credentials.
     fn place(connector: &Self::Connector) -> String;
 
+    /// How many members or agents there are. Where there is another one to move to, a silent one is given up
+    /// early enough to keep the records alive.
+    fn members(connector: &Self::Connector) -> usize {
+        let _ = connector;
+        1
+    }
+
     /// Rejects what this backend cannot store, before any I/O. What all backends reject has been
     /// rejected already.
     ///

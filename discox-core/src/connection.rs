@@ -18,7 +18,8 @@ pub struct ConnectionConfig {
     /// The longest wait for one answer, and for `start` and `stop` of a registration. Default 5 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub request_timeout: Duration,
-    /// A server that accepts but does not answer is given up within this time. Default 15 s, at
+    /// A server that accepts but does not answer is given up within this time; where there are
+    /// several members, within half of the shortest TTL registered if that is less. Default 15 s, at
     /// least 2 s.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub detection: Duration,

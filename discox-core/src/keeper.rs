@@ -155,7 +155,9 @@ impl<L: Link> Keeper<L> {
         let held = Held { record: self.record.clone(), attr: wish.attr, receipt: registered.receipt };
         self.shared.claims.hold(held, &self.cell);
         self.shared.pulse.beat();
-        self.shared.pulse.keeps(registered.ttl);
+        if L::members(&self.shared.connector) > 1 {
+            self.shared.pulse.keeps(registered.ttl);
+        }
         let before = self.status.borrow().clone();
         if before.state != RegisterState::Registered {
             let after =

@@ -14,8 +14,8 @@ use crate::{
     backend::{Budget, Change, Exceeded, Snapshot},
 };
 
-/// A record that is first missed late in a grace, after a further outage, is still held this long,
-/// so that its registrar can come back: several backoffs of a second, and a heart beat.
+/// After a further outage late in a grace, removals are still held this long, so that registrars can
+/// come back: several backoffs of a second, and a heart beat.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// What the cacher has been told, and the removals that it has not been told yet.
@@ -29,6 +29,8 @@ pub(crate) struct Mirror {
     held: HashMap<Arc<str>, Duration>,
     grace: Duration,
     grace_ends: Duration,
+    /// When the registry has settled after the last outage.
+    settled: Duration,
     reachable: Stopwatch,
     /// For what is shown: twice a list's, since a list may follow another whose records are still held.
     budget: Budget,
@@ -43,6 +45,7 @@ impl Mirror {
             held: HashMap::new(),
             grace,
             grace_ends: Duration::ZERO,
+            settled: Duration::ZERO,
             reachable: Stopwatch::default(),
             budget: Budget::of(twice(settings.max_endpoints), twice(settings.max_service_bytes)),
             exceeded: None,
@@ -66,8 +69,11 @@ impl Mirror {
     /// The registry was lost: a grace begins, unless one is running; its clock pauses.
     pub(crate) fn lost(&mut self, now: Instant) {
         let reached = self.reachable.read(now);
-        if reached >= self.grace_ends && !self.shown.is_empty() {
-            self.grace_ends = reached + self.grace;
+        if !self.shown.is_empty() {
+            if reached >= self.grace_ends {
+                self.grace_ends = reached + self.grace;
+            }
+            self.settled = reached + SETTLE.min(self.grace);
         }
         self.reachable.stop(now);
     }
@@ -123,10 +129,7 @@ impl Mirror {
             list.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr)).collect();
         let missing: Vec<_> =
             self.shown.keys().filter(|endpoint| !present.contains(*endpoint)).cloned().collect();
-        let settled = self.reachable.read(now) + SETTLE.min(self.grace);
-        for endpoint in missing {
-            updates.extend(self.hold_or_remove(endpoint, settled, now));
-        }
+        updates.extend(missing.into_iter().filter_map(|endpoint| self.delete(endpoint, now)));
         updates
     }
 
@@ -152,15 +155,13 @@ impl Mirror {
     }
 
     fn delete(&mut self, endpoint: Arc<str>, now: Instant) -> Option<Update> {
-        self.hold_or_remove(endpoint, Duration::ZERO, now)
-    }
-
-    fn hold_or_remove(&mut self, endpoint: Arc<str>, at_least: Duration, now: Instant) -> Option<Update> {
-        if self.reachable.read(now) >= self.grace_ends {
+        let until = self.grace_ends.max(self.settled);
+        if self.reachable.read(now) >= until {
             return self.remove(&endpoint);
         }
         if self.shown.contains_key(&endpoint) {
-            self.held.entry(endpoint).or_insert(self.grace_ends.max(at_least));
+            // Once held, a further outage must not prolong it.
+            self.held.entry(endpoint).or_insert(until);
         }
         None
     }
@@ -329,6 +330,22 @@ mod tests {
         assert_eq!(mirror.change(changes, now), [put("a:1", "y"), delete("b:1")]);
         assert_eq!(mirror.change(vec![Change::Put("c:1".into(), Bytes::from_static(b"x"))], now).len(), 1);
         assert_eq!(mirror.exceeded(), None);
+    }
+
+    #[test]
+    fn what_expires_right_after_a_second_outage_is_held_too() {
+        let mut now = Instant::now();
+        let mut mirror = mirror_of(&["a:1"], now);
+        mirror.lost(now);
+        mirror.reset(list(&["a:1"]), now);
+        now += 14 * SECOND;
+        mirror.lost(now);
+        mirror.reset(list(&["a:1"]), now);
+        now += 2 * SECOND;
+        assert_eq!(mirror.change(vec![Change::Delete("a:1".into())], now), []);
+        assert_eq!(mirror.change(vec![Change::Put("a:1".into(), Bytes::from_static(b"x"))], now), []);
+        now += 3 * SECOND;
+        assert_eq!(mirror.change(vec![Change::Delete("a:1".into())], now), [delete("a:1")]);
     }
 
     #[test]

@@ -41,9 +41,9 @@ impl Pulse {
     }
 
     /// Within which a server that does not answer is to be given up:
-    /// [`ConnectionConfig::detection`](crate::ConnectionConfig::detection), or half of the shortest
-    /// TTL that was granted on this connection. There must be time to move to another member before
-    /// a record expires whose last renewal was a third of its TTL ago.
+    /// [`ConnectionConfig::detection`](crate::ConnectionConfig::detection), or, where there are other
+    /// members, half of the shortest TTL that was granted on this connection: there must be time to
+    /// move before a record expires whose last renewal was a third of its TTL ago.
     pub fn detection(&self) -> Duration {
         *self.detection_lock()
     }

@@ -80,6 +80,11 @@ impl Connector {
         addresses.join(",")
     }
 
+    /// How many members there are.
+    pub(crate) fn members(&self) -> usize {
+        self.members.all().len()
+    }
+
     /// Connects to the first member that answers a request which needs the quorum: one that hangs,
     /// or is cut off from the others, is passed over.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Etcd> {

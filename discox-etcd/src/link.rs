@@ -108,6 +108,10 @@ impl Link for Etcd {
         connector.place()
     }
 
+    fn members(connector: &Connector) -> usize {
+        connector.members()
+    }
+
     fn check(connector: &Connector, record: &Record, _attr: &str) -> Result<()> {
         if record.health_check.is_some() {
             connector.told.call_once(|| {

@@ -43,6 +43,10 @@ impl Link for Zookeeper {
         connector.place()
     }
 
+    fn members(connector: &Connector) -> usize {
+        connector.address.members.len()
+    }
+
     fn check(connector: &Connector, record: &Record, _attr: &str) -> Result<()> {
         Self::check_service(connector, &record.service)?;
         connector.ask(record.ttl);

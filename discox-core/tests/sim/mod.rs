@@ -264,6 +264,11 @@ impl Link for SimLink {
         "sim".into()
     }
 
+    /// Whichever it connects to, it is the same world.
+    fn members(_: &Arc<World>) -> usize {
+        3
+    }
+
     async fn connect(connector: &Arc<Arc<World>>) -> Result<Self> {
         let world: Arc<World> = (**connector).clone();
         world.connects.fetch_add(1, Ordering::Relaxed);

@@ -17,8 +17,8 @@ use crate::{server::Kind, wait::eventually};
 const CONNECTIONS: usize = 50;
 /// Endpoints and watchers on each.
 const EACH: usize = 10;
-/// All services have as many endpoints and watchers.
-const SERVICES: usize = 10;
+/// Each with ten endpoints and ten watchers.
+const SERVICES: usize = 50;
 
 /// No 100 ms may see more than this part of the connections that come back.
 const BUSIEST: f64 = 0.5;
@@ -66,6 +66,11 @@ async fn arrivals(stage: &Stage, before: u64) -> Vec<u64> {
     arrivals
 }
 
+/// The services of a connection are all different.
+fn service(connection: usize, i: usize) -> usize {
+    (connection + i * SERVICES / EACH) % SERVICES
+}
+
 /// All of them, by service.
 struct Crowd {
     books: Vec<Book>,
@@ -81,7 +86,7 @@ impl Crowd {
         for connection in 0..CONNECTIONS {
             let registry = stage.connect(Via::Doors)?;
             for i in 0..EACH {
-                let (endpoint, service) = (format!("10.1.{connection}.{i}:8000"), i % SERVICES);
+                let (endpoint, service) = (format!("10.1.{connection}.{i}:8000"), service(connection, i));
                 crowd.books[service].live(&endpoint, "burst");
                 let config = stage.register_config(&endpoint, "burst", Via::Doors);
                 let service_name = format!("{}-{service}", stage.service);
@@ -92,8 +97,8 @@ impl Crowd {
             try_join_all(newest.iter().map(|live| live.register.start())).await?;
             crowd.registries.push(registry);
         }
-        for registry in &crowd.registries {
-            for service in (0..EACH).map(|i| i % SERVICES) {
+        for (connection, registry) in crowd.registries.iter().enumerate() {
+            for service in (0..EACH).map(|i| service(connection, i)) {
                 let config = stage.discovery(stage.settings.grace, Via::Doors);
                 let service_name = format!("{}-{service}", stage.service);
                 let discover = registry.discover(DiscoverConfig { service_name, ..config })?;
