@@ -63,7 +63,7 @@ impl Mirror {
 
     /// How many removals are held, and how much of the grace is left.
     pub(crate) fn holding(&self, now: Instant) -> (usize, Duration) {
-        (self.held.len(), self.grace_ends.saturating_sub(self.reachable.read(now)))
+        (self.held.len(), self.held_until().saturating_sub(self.reachable.read(now)))
     }
 
     /// The registry was lost: a grace begins, unless one is running; its clock pauses.
@@ -155,7 +155,7 @@ impl Mirror {
     }
 
     fn delete(&mut self, endpoint: Arc<str>, now: Instant) -> Option<Update> {
-        let until = self.grace_ends.max(self.settled);
+        let until = self.held_until();
         if self.reachable.read(now) >= until {
             return self.remove(&endpoint);
         }
@@ -164,6 +164,11 @@ impl Mirror {
             self.held.entry(endpoint).or_insert(until);
         }
         None
+    }
+
+    /// Until when a removal that is told now is held.
+    fn held_until(&self) -> Duration {
+        self.grace_ends.max(self.settled)
     }
 
     fn remove(&mut self, endpoint: &Arc<str>) -> Option<Update> {

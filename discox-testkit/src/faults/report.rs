@@ -99,7 +99,7 @@ fn block(measured: &Measured) -> String {
                 let cell = cells.iter().find(|cell| {
                     cell.fault.name == fault.name && cell.topology == topology && cell.kind == kind
                 });
-                cell.map_or_else(|| "–".to_owned(), |cell| figures(cell, measured.of(cell)))
+                cell.map_or_else(|| "–".to_owned(), |cell| figures(measured.of(cell)))
             });
             let _ = writeln!(
                 text,
@@ -127,7 +127,7 @@ fn block(measured: &Measured) -> String {
 }
 
 /// For each figure of a cell: median and worst of its runs.
-fn figures(cell: &Cell, runs: &[Value]) -> String {
+fn figures(runs: &[Value]) -> String {
     if runs.is_empty() {
         return "not measured".into();
     }
@@ -151,7 +151,6 @@ fn figures(cell: &Cell, runs: &[Value]) -> String {
     if failed > 0 {
         let _ = write!(text, ", **{failed} failed**");
     }
-    let _ = cell;
     text + ")"
 }
 
@@ -170,10 +169,12 @@ fn counted(runs: &[Value]) -> String {
 }
 
 fn totals(cells: &[Cell], measured: &Measured) -> String {
-    let runs: usize = cells.iter().map(|cell| measured.of(cell).len()).sum();
+    let of_each = || cells.iter().map(|cell| measured.of(cell).len());
+    let (runs, fewest, most) = (of_each().sum::<usize>(), of_each().min(), of_each().max());
+    let (fewest, most) = (fewest.unwrap_or_default(), most.unwrap_or_default());
     let failed = cells.iter().flat_map(|cell| measured.of(cell)).filter(|run| run["ok"] != true).count();
     format!(
-        "\nOver {runs} runs of {} cells: {} live endpoints removed, {} wrong end states, {} wrong additions, {failed} \
+        "\nOver {runs} runs of {} cells, {fewest} to {most} of each: {} live endpoints removed, {} wrong end states, {} wrong additions, {failed} \
          runs failed; {} removals of live endpoints are reported exceptions (below).\n",
         cells.len(),
         measured.sum(cells, "live_removals"),
