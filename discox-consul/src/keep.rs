@@ -12,6 +12,8 @@ use crate::{
     link::Consul,
 };
 
+/// A service that no agent has.
+const NOBODY: &str = "discox-probe";
 /// Between two probes, however often the connection is suspected.
 const BETWEEN_PROBES: Duration = Duration::from_millis(100);
 /// Between two probes while there is no leader.
@@ -44,7 +46,7 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
             () = sleep(pause) => {}
             () = pulse.suspected() => {}
         }
-        match timeout(detection / 2, link.client.leader()).await {
+        match timeout(detection / 2, answer(link)).await {
             Ok(Ok(leader)) if leader.is_empty() => {
                 // An election passes; another agent would be no better off.
                 let since = *leaderless.get_or_insert_with(Instant::now);
@@ -61,6 +63,15 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
             Err(_) => return link.failed(Fault::TimedOut(detection / 2)),
         }
         sleep(BETWEEN_PROBES).await;
+    }
+}
+
+/// The leader that the agent knows, once it has looked into its own records: an agent whose exchange with a
+/// dead leader hangs goes on answering the one question, and neither the other nor a heart beat.
+async fn answer(link: &Consul) -> Result<String, Fault> {
+    match link.client.service_hash(NOBODY, None, link.connector.hold()).await {
+        Ok(_) | Err(Fault::Status(..)) => link.client.leader().await,
+        Err(fault) => Err(fault),
     }
 }
 

@@ -109,7 +109,8 @@ pub trait Link: Send + Sync + Sized + 'static {
 
     /// The heart beat of records that share a period and were registered by this link: keeps them
     /// alive and verifies that each is in the registry, ours and unaltered. Returns the positions of
-    /// those that are not. Its time-out is the period, at least the request timeout.
+    /// those that are not. Its time-out is the request timeout or half of the shortest TTL, whichever is
+    /// less, and never less than the period.
     fn verify(&self, held: &[Held<Self::Receipt>])
     -> impl Future<Output = Result<Vec<(usize, Loss)>>> + Send;
 }

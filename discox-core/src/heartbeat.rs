@@ -62,7 +62,9 @@ async fn round<L: Link>(shared: &Shared<L>, link: &L, period: Duration) -> (Dura
     if held.is_empty() {
         return (period, true);
     }
-    let limit = period.max(shared.settings.request_timeout);
+    // A round that hangs must leave time for another one before a TTL is over.
+    let shortest = held.iter().map(|held| held.record.ttl).min().unwrap_or(Duration::MAX);
+    let limit = shared.settings.request_timeout.min(shortest / 2).max(period);
     let answer = timeout(limit, link.verify(&held)).await;
     match answer.unwrap_or_else(|_| Err(Error::timed_out("heart beat", limit))) {
         Ok(losses) => {

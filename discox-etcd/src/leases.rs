@@ -77,12 +77,18 @@ impl Leases {
     {
         let seconds = whole_seconds(ttl);
         let group = self.table().join(key, seconds);
-        let lease = group.lease.get_or_try_init(async || {
+        let mut is_new = false;
+        let granting = group.lease.get_or_try_init(async || {
             let lease = grant(seconds).await?;
-            self.granted.notify_one();
+            is_new = true;
             Ok(lease)
         });
-        lease.await.copied()
+        let lease = granting.await.copied()?;
+        if is_new {
+            // Not before it is in its place: whoever is told looks for it there.
+            self.granted.notify_one();
+        }
+        Ok(lease)
     }
 
     /// The record is wanted no more.
@@ -207,6 +213,23 @@ mod tests {
     fn ttls_are_rounded_up_to_seconds() {
         for (millis, seconds) in [(300, 2), (2_000, 2), (2_001, 3), (15_000, 15)] {
             assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_is_told_of_a_lease_finds_it() {
+        for round in 0..2_000 {
+            let (server, leases) = (Server(AtomicI64::new(round)), Arc::new(Leases::default()));
+            let told = tokio::spawn({
+                let leases = leases.clone();
+                async move {
+                    leases.granted.notified().await;
+                    leases.all().len()
+                }
+            });
+            tokio::task::yield_now().await;
+            server.join(&leases, "a", TTL).await;
+            assert_eq!(told.await.unwrap(), 1, "round {round}");
         }
     }
 
