@@ -1,6 +1,6 @@
 //! Keeping a connection: is the agent alive, was it restarted, and is anything left on others?
 
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use discox_core::{Error, backend::Pulse};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -30,6 +30,7 @@ const REMOVALS: usize = 256;
 pub(crate) async fn keep(link: &Consul, pulse: &Pulse) -> Error {
     tokio::select! {
         error = probe(link, pulse) => error,
+        error = look_up(link) => error,
         never = hold(link, pulse) => match never {},
         never = tidy(link, pulse) => match never {},
     }
@@ -46,7 +47,7 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
             () = sleep(pause) => {}
             () = pulse.suspected() => {}
         }
-        match timeout(detection / 2, answer(link)).await {
+        match timeout(detection / 2, link.client.leader()).await {
             Ok(Ok(leader)) if leader.is_empty() => {
                 // An election passes; another agent would be no better off.
                 let since = *leaderless.get_or_insert_with(Instant::now);
@@ -66,12 +67,20 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
     }
 }
 
-/// The leader that the agent knows, once it has looked into its own records: an agent whose exchange with a
-/// dead leader hangs goes on answering the one question, and neither the other nor a heart beat.
-async fn answer(link: &Consul) -> Result<String, Fault> {
-    match link.client.service_hash(NOBODY, None, link.connector.hold()).await {
-        Ok(_) | Err(Fault::Status(..)) => link.client.leader().await,
-        Err(fault) => Err(fault),
+/// Where there are other agents: resolves when this one does not look into its own records in time. While its
+/// exchange with a dead leader hangs, it goes on answering other questions, but no heart beat.
+async fn look_up(link: &Consul) -> Error {
+    let detection = link.connector.settings.detection;
+    if link.connector.agents.all().len() == 1 {
+        return pending().await;
+    }
+    loop {
+        sleep(jittered(detection / 3)).await;
+        let limit = detection * 2 / 3;
+        let looking = link.client.service_hash(NOBODY, None, link.connector.hold());
+        if timeout(limit, looking).await.is_err() {
+            return link.failed(Fault::TimedOut(limit));
+        }
     }
 }
 
