@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use discox_core::{BackendType, ConnectionConfig, Error, Result, backend::Members};
+use discox_core::{BackendType, ConnectionConfig, Error, Result, TlsConfig, backend::Members};
 use etcd_client::{Channel, Client, ConnectOptions};
 use tonic::transport::{Endpoint, Uri};
 
-use crate::{Etcd, error, leases::Leases};
+use crate::{Etcd, dial, error, leases::Leases};
 
 /// etcd closes connections that ping more often than every 5 s (`--grpc-keepalive-min-time`).
 const PING_EVERY: Duration = Duration::from_secs(6);
@@ -46,11 +46,13 @@ pub struct Connector {
 struct Member {
     address: String,
     endpoint: Endpoint,
+    tls: Option<TlsConfig>,
 }
 
 impl Connector {
-    /// Parses the addresses of one or several members: `http://host:port` or `host:port`. No I/O;
-    /// host names are resolved at each connection.
+    /// Parses the addresses of one or several members: `http://host:port`, `https://host:port` or
+    /// `host:port`, which is the latter where `tls` is set. No I/O; host names are resolved, and files of
+    /// certificates and secrets read, at each connection.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](discox_core::ErrorKind::Config), naming the address and what is wrong
@@ -90,6 +92,20 @@ impl Connector {
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Etcd> {
         self.members.first(self.settings.connect_timeout, |member| member.connect(self)).await
     }
+
+    /// Whether we show a certificate.
+    pub(crate) fn identified(&self) -> bool {
+        self.settings.tls.as_ref().is_some_and(|tls| tls.cert.is_some())
+    }
+
+    /// The password is read anew, so that it can be replaced without a restart.
+    fn options(&self) -> Result<ConnectOptions> {
+        let options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
+        match (&self.settings.user, &self.settings.password) {
+            (Some(user), Some(password)) => Ok(options.with_user(user, password.read()?.as_str())),
+            _ => Ok(options),
+        }
+    }
 }
 
 const FIELD: &str = "backend_endpoints";
@@ -97,12 +113,16 @@ const FIELD: &str = "backend_endpoints";
 impl Member {
     fn parse(text: &str, settings: &ConnectionConfig) -> Result<Self> {
         let reject = |reason| Err(Error::config(FIELD, without_userinfo(text), reason).on(BackendType::Etcd));
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        match scheme {
-            "http" => {}
-            "https" => return reject("TLS is not available yet, use http://host:port"),
-            _ => return reject("unknown scheme, use http://host:port"),
-        }
+        let usual = if settings.tls.is_some() { "https" } else { "http" };
+        let (scheme, rest) = text.split_once("://").unwrap_or((usual, text));
+        let tls = match scheme {
+            "http" if settings.tls.is_some() => {
+                return reject("http is plain text, and `tls` is set: use https://host:port");
+            }
+            "http" => None,
+            "https" => Some(settings.tls.clone().unwrap_or_default()),
+            _ => return reject("unknown scheme, use http://host:port or https://host:port"),
+        };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {
             return reject("user and password do not belong in an address, use host:port");
@@ -110,31 +130,34 @@ impl Member {
         if authority.contains(['/', '?', '#']) {
             return reject("an address has no path, use http://host:port");
         }
-        let address = format!("http://{authority}");
+        let address = format!("{scheme}://{authority}");
         let Ok(uri) = address.parse::<Uri>() else {
             return reject("use http://host:port or host:port");
         };
-        if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none_or(|port| port == 0) {
+        let Some(host) = uri.host().filter(|host| !host.is_empty() && uri.port_u16() > Some(0)) else {
             return reject("a host and a port of 1..=65535 are needed, use http://host:port");
+        };
+        if let Some(tls) = &tls {
+            discox_tls::server_name(tls, host).map_err(|error| error.on(BackendType::Etcd))?;
         }
-        Ok(Self { address, endpoint: endpoint(uri, settings) })
+        let endpoint = dial::endpoint(uri).map_err(|_| Error::config(FIELD, authority, "not an address"))?;
+        Ok(Self { address, endpoint: tuned(endpoint, settings), tls })
     }
 
     async fn connect(&self, connector: &Arc<Connector>) -> Result<Etcd> {
         let here = |error: Error| error.on(BackendType::Etcd).at(&self.address);
-        let channel = self.endpoint.connect().await.map_err(|error| here(error::transport(error)))?;
-        // User, password and TLS (of the endpoint) will be set here.
-        let options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
+        let channel = dial::channel(&self.endpoint, self.tls.as_ref()).await.map_err(here)?;
+        let options = connector.options().map_err(here)?;
         let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await;
-        let client = client.map_err(|error| here(error::translate(error)))?;
+        let client = client.map_err(|error| here(error::translate(error, connector.identified())))?;
         let link = Etcd::new(connector.clone(), self.address.clone(), client);
         link.probe().await?;
         Ok(link)
     }
 }
 
-fn endpoint(uri: Uri, settings: &ConnectionConfig) -> Endpoint {
-    Endpoint::from(uri)
+fn tuned(endpoint: Endpoint, settings: &ConnectionConfig) -> Endpoint {
+    endpoint
         .connect_timeout(settings.connect_timeout)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -189,7 +212,6 @@ mod tests {
             "http://etcd:2379?a=b",
             "http://etcd:2379#a",
             "a b:2379",
-            "https://etcd:2379",
             "http://a:1,http://b:2",
         ] {
             let error = parse(text).unwrap_err();
@@ -197,6 +219,20 @@ mod tests {
         }
         let none = Connector::parse(&[], &ConnectionConfig::default()).unwrap_err();
         assert_eq!(none.field(), Some(FIELD));
+    }
+
+    #[test]
+    fn tls_is_asked_for_by_address_or_by_setting_and_never_half() {
+        let settings = ConnectionConfig { tls: Some(TlsConfig::default()), ..Default::default() };
+        let parse = |text: &str| Connector::parse(&[text.to_owned()], &settings);
+        assert_eq!(parse("etcd:2379").unwrap().place(), "https://etcd:2379");
+        assert_eq!(parse("http://etcd:2379").unwrap_err().field(), Some(FIELD));
+        let plain = Connector::parse(&["https://[::1]:2379".to_owned()], &ConnectionConfig::default());
+        assert_eq!(plain.unwrap().place(), "https://[::1]:2379");
+        let tls = TlsConfig { server_name: Some("no name".into()), ..Default::default() };
+        let settings = ConnectionConfig { tls: Some(tls), ..Default::default() };
+        let error = Connector::parse(&["etcd:2379".to_owned()], &settings).unwrap_err();
+        assert_eq!(error.field(), Some("tls.server_name"));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::error::Error as StdError;
 
-use discox_core::{Error, ErrorKind};
+use discox_core::{Denial, Error, ErrorKind};
 use etcd_client::Error as ClientError;
 use tonic::{Code, Status};
 
-/// The one translation of errors.
-pub(crate) fn translate(error: ClientError) -> Error {
+/// The one translation of errors. `identified` is whether we have shown a client certificate.
+pub(crate) fn translate(error: ClientError, identified: bool) -> Error {
+    if let Some(told) = told(&error, identified) {
+        return told;
+    }
     let (kind, message) = match &error {
         ClientError::GRpcStatus(status) => (kind_of(status), said(status)),
         ClientError::TransportError(error) => (ErrorKind::Unavailable, root(error)),
@@ -17,12 +20,29 @@ pub(crate) fn translate(error: ClientError) -> Error {
         }
         other => (ErrorKind::Protocol, other.to_string()),
     };
-    Error::new(kind, message).caused_by(error)
+    let translated = match denial_of(&error).filter(|_| kind == ErrorKind::Denied) {
+        Some(denial) => Error::denied(denial, message),
+        None => Error::new(kind, message),
+    };
+    translated.caused_by(error)
+}
+
+/// What we have found out about TLS ourselves, on whichever way it has come here. That the server does
+/// not accept our certificate shows only at the first answer.
+fn told(error: &ClientError, identified: bool) -> Option<Error> {
+    let mut next = Some(error as &(dyn StdError + 'static));
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours.clone());
+        }
+        next = error.source();
+    }
+    discox_tls::explain(error, identified)
 }
 
 /// Why a connection could not be made.
-pub(crate) fn transport(error: tonic::transport::Error) -> Error {
-    translate(ClientError::TransportError(error))
+pub(crate) fn transport(error: tonic::transport::Error, identified: bool) -> Error {
+    translate(ClientError::TransportError(error), identified)
 }
 
 /// Why the server has ended a watch.
@@ -78,6 +98,21 @@ fn kind_of(status: &Status) -> ErrorKind {
     }
 }
 
+/// Which denial an answer is.
+fn denial_of(error: &ClientError) -> Option<Denial> {
+    let ClientError::GRpcStatus(status) = error else { return None };
+    let says = |text| status.message().contains(text);
+    if says("user name is empty") {
+        Some(Denial::NoCredentials)
+    } else if says("authentication failed") {
+        Some(Denial::WrongCredentials)
+    } else if says("invalid auth token") {
+        Some(Denial::ExpiredCredentials)
+    } else {
+        (status.code() == Code::PermissionDenied).then_some(Denial::MissingRights)
+    }
+}
+
 /// etcd has no code of its own for some denials (etcd, `api/v3rpc/rpctypes/error.go`).
 fn is_denial(message: &str) -> bool {
     const DENIALS: [&str; 5] = [
@@ -115,8 +150,25 @@ fn root(error: &dyn StdError) -> String {
 mod tests {
     use super::*;
 
-    fn kind(code: Code, message: &str) -> ErrorKind {
-        translate(ClientError::GRpcStatus(Status::new(code, message))).kind()
+    fn translated(code: Code, message: &str) -> Error {
+        translate(ClientError::GRpcStatus(Status::new(code, message)), false)
+    }
+
+    #[test]
+    fn what_was_denied_is_known() {
+        for (code, message, expected) in [
+            (Code::PermissionDenied, "etcdserver: permission denied", Denial::MissingRights),
+            (Code::Unauthenticated, "etcdserver: invalid auth token", Denial::ExpiredCredentials),
+            (Code::InvalidArgument, "etcdserver: user name is empty", Denial::NoCredentials),
+            (
+                Code::InvalidArgument,
+                "etcdserver: authentication failed, invalid user ID or password",
+                Denial::WrongCredentials,
+            ),
+        ] {
+            assert_eq!(translated(code, message).denial(), Some(expected), "{message}");
+        }
+        assert_eq!(translated(Code::Unavailable, "etcdserver: no leader").denial(), None);
     }
 
     #[test]
@@ -139,7 +191,7 @@ mod tests {
             (Code::NotFound, "etcdserver: requested lease not found", ErrorKind::Unavailable),
             (Code::Unknown, "transport error", ErrorKind::Unavailable),
         ] {
-            assert_eq!(kind(code, message), expected, "{code:?} {message}");
+            assert_eq!(translated(code, message).kind(), expected, "{code:?} {message}");
         }
     }
 

@@ -66,7 +66,33 @@
 //! server with its data, costs no write and no watcher an event. A watch that falls behind a
 //! compaction reads the list again.
 
+//!
+//! # TLS and credentials
+//!
+//! `https://` addresses, or any address with [`ConnectionConfig::tls`] set, are reached over TLS 1.2
+//! or 1.3; certificates, keys and a password in files are read again at every connection, so that
+//! they can be rotated without a restart. With `user` and `password` we log in; the token is renewed
+//! when it expires and at every connection. A client certificate alone is a user too, where etcd runs
+//! with `--client-cert-auth`: the one that its common name says (etcd, "Role-based access control").
+//!
+//! The least rights for registering and discovering are to read and write the keys of the service,
+//! here of all services under `/discox/demo`:
+//!
+//! ```sh
+//! etcdctl role add discox
+//! etcdctl role grant-permission discox --prefix readwrite /discox/demo/
+//! etcdctl user add discox            # asks for the password
+//! etcdctl user grant-role discox discox
+//! ```
+//!
+//! Who only discovers needs `read` in place of `readwrite`. Leases need no right of their own.
+//!
+//! What is refused is an error of kind [`ErrorKind::Denied`], whose [`denial`](Error::denial) says
+//! what to change. `start` of a registration fails at once; one that is running, and a discovery, try
+//! again, at most every `denied_backoff_max`.
+
 mod connect;
+mod dial;
 mod error;
 mod keep;
 mod leases;

@@ -76,7 +76,7 @@ impl Etcd {
 
     /// A request has failed.
     pub(crate) fn failed(&self, error: etcd_client::Error) -> Error {
-        self.here(error::translate(error))
+        self.here(error::translate(error, self.connector.identified()))
     }
 
     /// Says where an error happened.
