@@ -8,13 +8,13 @@ use std::{
 };
 
 use discox_core::{
-    BackendType, ConnectionConfig, Error, Result,
+    BackendType, ClientCrate, ConnectionConfig, Error, Result,
     backend::{Members, Skips},
     key::{Endpoint, Service},
 };
 
 use crate::{
-    client::{Client, Hold},
+    client::{Client, Hold, Target, serving},
     error,
     ledger::{Agent, Ledger},
 };
@@ -32,6 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub struct Connector {
     pub(crate) agents: Members<(Agent, Address)>,
     pub(crate) settings: ConnectionConfig,
+    client_crate: ClientCrate,
     pub(crate) ledger: Ledger,
     skips: Mutex<HashMap<Service, Arc<Mutex<Skips>>>>,
 }
@@ -51,6 +52,7 @@ impl Connector {
             backend_endpoints.iter().map(|text| Address::parse(text)).collect::<Result<_>>()?;
         Ok(Self {
             agents: Members::new(agents.into_iter().enumerate().collect()),
+            client_crate: serving(settings.client).map_err(|error| error.on(BackendType::Consul))?,
             settings: settings.clone(),
             ledger: Ledger::default(),
             skips: Mutex::default(),
@@ -59,8 +61,12 @@ impl Connector {
 
     /// A client of one agent. No I/O. This is where TLS and tokens will come in.
     pub(crate) fn client(&self, address: &Address) -> Result<Client> {
-        let ConnectionConfig { connect_timeout, request_timeout, .. } = self.settings;
-        let client = Client::new(&address.to_string(), connect_timeout, request_timeout);
+        let target = Target {
+            base: address.to_string(),
+            connect_timeout: self.settings.connect_timeout,
+            patience: self.settings.request_timeout,
+        };
+        let client = Client::new(target, self.client_crate);
         client.map_err(|fault| error::translate(fault).on(BackendType::Consul).at(address.to_string()))
     }
 

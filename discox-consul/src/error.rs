@@ -9,7 +9,6 @@ use crate::client::{Cause, Fault};
 /// The one place where a fault gets its kind.
 pub(crate) fn translate(fault: Fault) -> Error {
     match fault {
-        Fault::Broken(cause) => caused(ErrorKind::Unavailable, cause),
         Fault::Malformed(what) => Error::new(ErrorKind::Protocol, format!("not an answer of Consul: {what}")),
         Fault::Status(status, said) => Error::new(kind_of(status, &said), answered(status, &said)),
         Fault::TimedOut(limit) => Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")),

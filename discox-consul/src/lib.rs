@@ -105,6 +105,21 @@
 //! A heart beat costs one request per record with a TTL check (Consul takes one to two milliseconds for
 //! each), and two or three for all of a connection.
 //!
+//! # Client crates
+//!
+//! The feature `reqwest`, on by default, speaks HTTP by the crate of that name. The feature `consulrs`
+//! does it by `consulrs` 0.1.0: `default-features = false, features = ["consulrs"]`. With both, `reqwest`
+//! serves unless [`ConnectionConfig::client`] says otherwise. discox behaves the same with either; of
+//! `consulrs` you should know:
+//!
+//! - It was last released in 2022, and takes in some 150 crates of that time. Open advisories against
+//!   them: RUSTSEC-2026-0098, -0099, -0104 and -0258.
+//! - Building it needs OpenSSL's headers and `pkg-config` (`apt install libssl-dev pkg-config`,
+//!   `dnf install openssl-devel pkgconf`), or `OPENSSL_DIR`. It is linked, and
+//!   never used.
+//! - A future version of Rust will reject its derive macro, as `cargo` reports at every build.
+//! - It speaks plain HTTP only here.
+//!
 //! # Rights
 //!
 //! A registration needs `service:write`, and `service:read` and `node:read` to notice what others do to

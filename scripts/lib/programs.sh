@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# protoc and the servers as programs: those named by variables, else Debian's packages, else those on PATH.
+# protoc, OpenSSL and the servers as programs: those named by variables, else Debian's packages, else those on PATH.
 # Every unpacked server is a folder $home/NAME with its upstream version in NAME/.version.
 
 find_protoc() {
@@ -28,7 +28,35 @@ unpack_protoc() {
     say "protoc: $("$PROTOC" --version)"
 }
 
-# is_unpacked SERVER: has it been unpacked already?
+# OpenSSL's headers and library, with which discox-consul's optional client `consulrs` is built on Linux.
+find_openssl() {
+    if [ "$(uname -s)" != Linux ] || [ -n "${OPENSSL_DIR:-}${OPENSSL_LIB_DIR:-}" ]; then return; fi
+    if have pkg-config && pkg-config --exists openssl; then return; fi
+    if is_unpacked openssl; then
+        :
+    elif has_apt; then
+        unpack_openssl
+    else
+        die "OpenSSL is missing: install its development files and pkg-config (dnf install openssl-devel pkgconf, ...) or set OPENSSL_DIR"
+    fi
+    OPENSSL_INCLUDE_DIR=$home/openssl/usr/include
+    OPENSSL_LIB_DIR=$home/openssl/usr/lib
+    OPENSSL_STATIC=1
+}
+
+unpack_openssl() {
+    local root=$home/openssl package=libssl-dev
+    # To be linked statically with this machine's C library, whatever its age, it must be an old one.
+    if is_debian; then package=$package/bullseye; fi
+    rm -rf "$root"
+    unpack "$root" "$package"
+    # Where openssl-sys looks: not in folders of one architecture.
+    cp "$root"/usr/include/*-linux-*/openssl/*.h "$root/usr/include/openssl/"
+    cp "$root"/usr/lib/*-linux-*/lib{ssl,crypto}.a "$root/usr/lib/"
+    version_of "$package" >"$root/.version"
+}
+
+# is_unpacked NAME: has it been unpacked already?
 is_unpacked() { [ -s "$home/$1/.version" ]; }
 
 cannot_find() { # cannot_find SERVER WHAT_TO_SET

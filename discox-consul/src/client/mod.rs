@@ -1,23 +1,31 @@
-//! The seam to the HTTP client: what this crate asks of a Consul agent, and what comes back. No type
-//! of a client crate leaves this module.
+//! The seam to the HTTP client. What is asked of a Consul agent is written once, in `calls.rs` and
+//! `messages.rs`. A client crate does one thing, in the file of its name: it sends a request and reads
+//! the answer. No type of a client crate leaves this module.
 
+mod calls;
+#[cfg(feature = "consulrs")]
+mod consulrs;
+mod exchange;
+mod messages;
+#[cfg(feature = "reqwest")]
 mod reqwest;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    error::Error as StdError,
-    time::Duration,
+use std::{error::Error as StdError, time::Duration};
+
+#[cfg(test)]
+pub(crate) use self::messages::Node;
+pub(crate) use self::{
+    calls::Health,
+    exchange::{Client, Target, serving},
+    messages::{Check, CheckDefinition, Instance, Pace, Probe, Registration, Service, Services},
 };
 
-use serde::{Deserialize, Deserializer, Serialize};
-
-pub(crate) use self::reqwest::Client;
+#[cfg(not(any(feature = "consulrs", feature = "reqwest")))]
+compile_error!("discox-consul needs a client crate: enable the feature `reqwest` or `consulrs`");
 
 /// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The connection was broken.
-    Broken(Cause),
     /// The answer is not what Consul answers.
     Malformed(String),
     /// Consul said no: status and what it wrote.
@@ -26,12 +34,14 @@ pub(crate) enum Fault {
     TimedOut(Duration),
     /// The answer is longer than this many bytes.
     TooLarge(usize),
-    /// No connection could be made.
+    /// The connection could not be made, or broke.
     Unreachable(Cause),
 }
 
 /// The client crate's own error.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
+
+type Result<T> = std::result::Result<T, Fault>;
 
 /// What is asked for beyond a plain answer.
 #[derive(Clone, Copy, Debug)]
@@ -49,158 +59,6 @@ impl Hold {
     }
 }
 
-/// What `health/service` answered.
-#[derive(Debug)]
-pub(crate) struct Health {
-    /// Where the next blocking query goes on; 0 when Consul did not say.
-    pub(crate) index: u64,
-    /// Consul left out what the token may not see. Only newer servers say so.
-    pub(crate) filtered_by_acl: bool,
-    pub(crate) instances: Vec<Instance>,
-}
-
-/// One instance of a service, with its node and its checks.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Instance {
-    pub(crate) node: Node,
-    pub(crate) service: Service,
-    #[serde(default, deserialize_with = "or_default")]
-    pub(crate) checks: Vec<Check>,
-}
-
-/// The node that an instance is registered on.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Node {
-    #[serde(rename = "Node")]
-    pub(crate) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) address: String,
-}
-
-/// A service record, as the catalogue and the agent know it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Service {
-    #[serde(rename = "ID")]
-    pub(crate) id: String,
-    #[serde(rename = "Service")]
-    pub(crate) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) address: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) port: i64,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) meta: BTreeMap<String, String>,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) modify_index: u64,
-}
-
-/// A check of a service or of its node.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Check {
-    #[serde(rename = "CheckID")]
-    pub(crate) id: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) status: String,
-}
-
-/// What is registered with the agent.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Registration {
-    #[serde(rename = "ID")]
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) address: String,
-    pub(crate) port: u16,
-    pub(crate) meta: BTreeMap<String, String>,
-    pub(crate) check: CheckDefinition,
-}
-
-/// The check that is registered with a service. Times are what Go parses, such as `15s`.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct CheckDefinition {
-    #[serde(rename = "CheckID")]
-    pub(crate) id: String,
-    pub(crate) name: &'static str,
-    pub(crate) status: &'static str,
-    pub(crate) deregister_critical_service_after: String,
-    #[serde(flatten)]
-    pub(crate) probe: Probe,
-}
-
-/// How a check is decided.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Probe {
-    /// By our heart beats.
-    #[serde(rename_all = "UPPERCASE")]
-    Ttl { ttl: String },
-    /// By Consul, with a GET.
-    Http {
-        #[serde(rename = "HTTP")]
-        url: String,
-        #[serde(flatten)]
-        pace: Pace,
-    },
-    /// By Consul, with a connection.
-    Tcp {
-        #[serde(rename = "TCP")]
-        address: String,
-        #[serde(flatten)]
-        pace: Pace,
-    },
-    /// By Consul, with gRPC's health service.
-    Grpc {
-        #[serde(rename = "GRPC")]
-        address: String,
-        #[serde(flatten)]
-        pace: Pace,
-    },
-}
-
-/// How often Consul runs a check, and how long it waits for it.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Pace {
-    pub(crate) interval: String,
-    pub(crate) timeout: String,
-}
-
-/// Services by ID.
-pub(crate) type Services = HashMap<String, Service>;
-
-/// What the catalogue has of one node; nothing when it does not know the node.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct OfNode {
-    #[serde(deserialize_with = "or_default")]
-    services: Services,
-}
-
-/// Checks by ID.
-pub(crate) type Checks = HashMap<String, Check>;
-
-/// A question to Consul's own access control.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Question<'a> {
-    resource: &'static str,
-    segment: &'a str,
-    access: &'static str,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Ruling {
-    allow: bool,
-}
-
-/// Consul writes null for what is empty.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
+fn malformed(error: impl std::fmt::Display) -> Fault {
+    Fault::Malformed(error.to_string())
 }
