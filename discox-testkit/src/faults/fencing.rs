@@ -13,6 +13,7 @@ use super::{
     tools,
     watcher::Watcher,
 };
+use crate::conformance::{Seen, What};
 
 /// Until a watcher shows what the registry has acknowledged.
 const SHOWN: Duration = Duration::from_secs(3);
@@ -28,7 +29,9 @@ pub(crate) async fn overlapping_lives_do_not_harm_each_other(stage: &mut Stage) 
     let lives = stage.form.choose(100, 1_000);
     let mut last = life(stage, &one, &endpoint, 0)?;
     last.start().await?;
+    let mut stops = Vec::new();
     for number in 1..=lives {
+        stops.push(Instant::now());
         let next = life(stage, connections[number % connections.len()], &endpoint, number)?;
         let (stopped, started) = tokio::join!(
             after(fastrand::u64(..8), || last.stop()),
@@ -41,7 +44,9 @@ pub(crate) async fn overlapping_lives_do_not_harm_each_other(stage: &mut Stage) 
     }
     stage.notes.count("lives", lives);
     holds(stage, &watcher, &endpoint, lives).await?;
+    stops.push(Instant::now());
     last.stop().await?;
+    nobody_was_removed_alive(stage, &watcher, &stops)?;
     ends(stage, watcher).await
 }
 
@@ -72,6 +77,28 @@ async fn holds(stage: &Stage, watcher: &Watcher, endpoint: &str, number: usize) 
         let records = tools::records(stage).await?;
         let difference = tools::disagreement(&records, &expected);
         ensure!(difference.is_empty(), "life {number}: the registry's own tool: {difference}");
+    }
+    Ok(())
+}
+
+/// What is repaired within a heart beat was wrong all the same: once a life has been seen, it may be removed
+/// only after its own stop began.
+fn nobody_was_removed_alive(stage: &Stage, watcher: &Watcher, stops: &[Instant]) -> Result<()> {
+    let mut shown = None;
+    for Seen { at, what } in watcher.seen.log() {
+        match what {
+            What::Put(_, attr) => {
+                let number = std::str::from_utf8(&attr)?.strip_prefix("life ").context("whose attr?")?;
+                shown = Some(number.parse::<usize>()?);
+            }
+            What::Delete(_) => {
+                let number = shown.context("removed before it was added")?;
+                if stops.get(number).is_none_or(|stop| at < *stop) {
+                    return Err(stage.wrong_end(format!("life {number} was removed before its stop")));
+                }
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -42,6 +42,10 @@ pub(crate) async fn rolling_replacement_at_the_same_address(stage: &mut Stage) -
         stage.book.live(&endpoint, &attr);
         let new = Process::registered(stage, &endpoint, &attr, Via::Doors).await?;
         stage.lag(&endpoint, &attr).await?;
+        if version == 1 {
+            // For so long that it could take its record back.
+            stays(stage, stage.settings.heart_beat * 4).await?;
+        }
         old.terminate().await?;
         old = new;
         stage.wait_until_right(Duration::from_secs(1)).await?;
