@@ -120,7 +120,11 @@ impl Stage {
             };
             self.fleet.push(Live { endpoint, register });
         }
-        try_join_all(self.fleet.iter().map(|live| live.register.start())).await.context("start")?;
+        // A busy machine may take longer than one start waits: what is under test comes later.
+        let starts = join_all(self.fleet.iter().map(|live| async {
+            eventually(UP, "a start", async || live.register.start().await.ok()).await
+        }));
+        starts.await.into_iter().collect::<Result<Vec<()>>>()?;
         for i in 0..watchers {
             let discovery = self.discovery(self.settings.grace, Via::Doors);
             let discover = match i {
