@@ -19,7 +19,7 @@ pub use tokio_rustls::client::TlsStream;
 
 pub use crate::{
     explain::explain,
-    material::{client_config, read_pem, roots},
+    material::{client_config, provide, read_pem, roots, roots_pem},
 };
 
 /// The name that the server's certificate must have: the one configured, else the host of its address

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use discox_core::{Error, ErrorKind, Pem, Result, TlsConfig};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -58,14 +59,55 @@ pub fn roots(tls: &TlsConfig) -> Result<RootCertStore> {
     Ok(roots)
 }
 
+/// As [`roots`], in the form of PEM, for clients that take nothing else.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn roots_pem(tls: &TlsConfig) -> Result<String> {
+    let mut text = String::new();
+    if tls.ca.is_none() || tls.system_roots {
+        text.extend(system_certificates().iter().map(pem));
+    }
+    if let Some(pem) = &tls.ca {
+        text.push_str(&read_pem("tls.ca", pem)?);
+    }
+    Ok(text)
+}
+
+/// RFC 7468, section 2.
+fn pem(certificate: &CertificateDer<'static>) -> String {
+    const LINE: usize = 64;
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for (i, letter) in STANDARD.encode(certificate).chars().enumerate() {
+        if i > 0 && i % LINE == 0 {
+            text.push('\n');
+        }
+        text.push(letter);
+    }
+    text.push_str("\n-----END CERTIFICATE-----\n");
+    text
+}
+
+/// Makes aws-lc-rs the cryptography of the whole process where nothing else is, for clients that take
+/// what the process has and panic where that is nothing.
+pub fn provide() {
+    // An error says that there is one.
+    drop(aws_lc_rs::default_provider().install_default());
+}
+
 /// Those of the operating system, read once: it is a large bundle.
 fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots.add_parsable_certificates(system_certificates().iter().cloned());
         roots
     })
+}
+
+fn system_certificates() -> &'static [CertificateDer<'static>] {
+    static CERTIFICATES: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+    CERTIFICATES.get_or_init(|| rustls_native_certs::load_native_certs().certs)
 }
 
 fn identity(tls: &TlsConfig) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>> {
@@ -113,4 +155,27 @@ fn place(pem: &Pem) -> String {
 
 fn unusable(field: &str, place: impl fmt::Display, why: &dyn fmt::Display) -> Error {
     Error::new(ErrorKind::Denied, format!("{field} `{place}` cannot be used: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_as_pem_is_read_as_it_was() {
+        for length in [1, 47, 48, 49, 1000] {
+            let certificate = CertificateDer::from(vec![7; length]);
+            assert_eq!(CertificateDer::from_pem_slice(pem(&certificate).as_bytes()).unwrap(), certificate);
+        }
+    }
+
+    #[test]
+    fn authorities_as_text_are_the_same_authorities() {
+        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+        let tls = TlsConfig { ca: Some(ca.into()), system_roots: true, ..Default::default() };
+        let text = roots_pem(&tls).unwrap();
+        let mut read = RootCertStore::empty();
+        read.add_parsable_certificates(CertificateDer::pem_slice_iter(text.as_bytes()).flatten());
+        assert_eq!(read.roots, roots(&tls).unwrap().roots);
+    }
 }

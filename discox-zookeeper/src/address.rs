@@ -53,6 +53,18 @@ impl Address {
     }
 }
 
+impl Address {
+    /// The host of each member, an IPv6 address without brackets.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| Self::host(member))
+    }
+
+    /// The host of one.
+    pub(crate) fn host(member: &str) -> &str {
+        member.rsplit_once(':').map_or(member, |(host, _)| host).trim_matches(['[', ']'])
+    }
+}
+
 /// Why ZooKeeper cannot store this path, though other registries can.
 pub(crate) fn unstorable(path: &str) -> Option<&'static str> {
     if path.split('/').nth(1) == Some("zookeeper") {

@@ -16,8 +16,10 @@ use tracing::warn;
 
 use crate::{
     Zookeeper,
+    acl::Acls,
     address::Address,
     client::{self, Dialler, Fault, Options},
+    security::{self, Security},
 };
 
 /// The session timeout that is asked for when nobody says otherwise: three heart beats by default.
@@ -39,7 +41,8 @@ const SERVICES: usize = 10_000;
 #[derive(Debug)]
 pub struct Connector {
     pub(crate) address: Address,
-    settings: ConnectionConfig,
+    pub(crate) settings: ConnectionConfig,
+    pub(crate) acls: Acls,
     /// The session timeout that the first registration asks for.
     asked: OnceLock<Duration>,
     /// Own sessions, the newest last: a record that one of them owns is ours.
@@ -59,9 +62,12 @@ impl Connector {
     /// [`ErrorKind::Config`](discox_core::ErrorKind::Config), naming the address and what is wrong with it.
     pub fn parse(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
         settings.check(BackendType::Zookeeper)?;
+        let address = Address::parse(backend_endpoints)?;
+        security::check(settings, &address)?;
         Ok(Self {
-            address: Address::parse(backend_endpoints)?,
+            address,
             settings: settings.clone(),
+            acls: Acls::parse(settings)?,
             asked: OnceLock::new(),
             sessions: Mutex::default(),
             dialler: client::dialler(settings).map_err(|error| error.on(BackendType::Zookeeper))?,
@@ -105,21 +111,25 @@ impl Connector {
     /// Goes on with the last session if it is still alive, which keeps all that is registered by it,
     /// or begins a new one.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Zookeeper> {
-        let client = self.dialler.connect(&self.options()).await?;
+        let client = match self.dialler.connect(&self.options()?).await {
+            Ok(client) => client,
+            Err(error) => return Err(self.why_refused(error).await),
+        };
         self.remember(client.session().id);
         // Only who has a quorum answers.
         client.sync("/").await?;
         Ok(Zookeeper { client, connector: self.clone() })
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> Result<Options> {
         let timeout = self.settings.session_timeout.or(self.asked.get().copied()).unwrap_or(SESSION_TIMEOUT);
-        Options {
+        Ok(Options {
             members: self.address.members.clone(),
             // The client looks every eighth of it whether it is over.
             silence: self.settings.connect_timeout.min(self.settings.detection) * 8 / 9,
             session_timeout: timeout.clamp(SHORTEST_SESSION, LONGEST_SESSION),
-        }
+            security: Security::read(&self.settings)?,
+        })
     }
 
     fn remember(&self, session: i64) {

@@ -100,11 +100,68 @@
 //! | log lines | its own | none: they show the session's password. Its session is read from them: with a feature of `tracing` that takes them out (`release_max_level_warn`), `new_*` rejects it |
 //! | damage by a malicious server | bounded | it trusts the lengths that a server writes |
 //!
-//! # Rights
+//! # TLS
 //!
-//! Nodes are open to everybody (`world:anyone:cdrwa`). A registration needs `create`, `delete`,
-//! `read` and `write` on the service node, a discovery `read`.
+//! [`tls`](ConnectionConfig::tls) set means the ensemble's secure client port, on all members: an
+//! address has no scheme. Certificates are read anew at every connection, so that they can be rotated
+//! without a restart; the cryptography is what the process has installed for `rustls`, else aws-lc-rs. The name that a server's certificate must have is the host of its address:
+//! ZooKeeper's clients know no other, and [`tls.server_name`](TlsConfig::server_name) is rejected.
+//! When nobody lets us in, a handshake with each member, within
+//! [`connect_timeout`](ConnectionConfig::connect_timeout), finds out [which side](Denial) did not trust
+//! which certificate.
+//!
+//! # Who we are
+//!
+//! `user` and `password` by the `digest` scheme, or with [`sasl`](ConnectionConfig::sasl) by SASL
+//! DIGEST-MD5, at every connection, those that go on with a session included. With mutual TLS the
+//! servers know us by our certificate as well (`x509:CN=…`). Servers take everybody at his word in the
+//! `digest` scheme: a wrong password there shows only as [`Denial::MissingRights`] when a node is
+//! closed to it; by SASL it is [`Denial::WrongCredentials`].
+//!
+//! # Who may do what
+//!
+//! ZooKeeper asks the *parent* who may create and delete a node, and has no such right for one child.
+//! So what protects a record from being deleted or taken over is the ACL of its service's node, and
+//! whoever may deregister one endpoint of a service may deregister all. What we create has these ACLs:
+//!
+//! | node | without credentials | with `user` | with `acl` |
+//! |---|---|---|---|
+//! | record | `world:anyone:cdrwa` | `world:anyone:r`, `auth::cdrwa` | `acl` |
+//! | service | `world:anyone:cdrwa` | `world:anyone:cdrw`, `auth::cdrwa` | `acl`, and `world:anyone:cdrw` |
+//! | service, with [`lock_service`](ConnectionConfig::lock_service) | rejected | as the record | `acl` |
+//! | parents | `world:anyone:cdrwa` | `world:anyone:cr`, `auth::cdrwa` | `acl`, and `world:anyone:cr` |
+//!
+//! `auth` stands for all that the servers know us by at the moment of creation. Others can create their
+//! services below the parents, with credentials of their own, and nobody but their creator can delete
+//! a service's node there, which would undo its lock. Nodes that exist keep the ACL that they have: to
+//! lock a service that is open already, to keep others from being the first, or to give rights to
+//! several users, create the nodes by hand.
+//!
+//! # The least rights
+//!
+//! Registering needs `cdrw` on the service's node: to create and delete records, to see who holds one,
+//! and to write the node's data when one is taken over. Discovering needs `r` on the service's node and on the
+//! records. Neither needs anything else, if the service's node exists. For `zkCli.sh`, as a user who
+//! may do this, with a user `registrar` (by SASL; in the `digest` scheme it is
+//! `digest:registrar:HASH:cdrw`, in mutual TLS `x509:CN=registrar:cdrw`):
+//!
+//! ```text
+//! create /apps
+//! create /apps/demo
+//! setAcl /apps/demo world:anyone:r,sasl:registrar:cdrw
+//! setAcl /apps world:anyone:r
+//! ```
+//!
+//! Then `discover_prefix` is `/apps` and `service_name` is `demo`; whoever discovers needs no
+//! credentials. Where not everybody may read, leave `world:anyone:r` out, add `sasl:READER:r`, and let the
+//! registrars set [`acl`](ConnectionConfig::acl) to `auth::cdrwa` and `sasl:READER:r`.
+//!
+//! When a right is missing, the first `start` fails with [`ErrorKind::Denied`]; a registration that
+//! runs and a discovery go on trying slowly, and mend when the ACL is changed back. From 3.9.2 on servers
+//! keep from a watch what it may not read, without a word: a running discovery that loses its right to
+//! read keeps its list until its next connection.
 
+mod acl;
 mod address;
 mod client;
 mod connect;
@@ -113,6 +170,7 @@ mod link;
 mod oneshot;
 mod recursive;
 mod registrar;
+mod security;
 mod source;
 
 use std::sync::Arc;

@@ -82,11 +82,11 @@ impl Link for Zookeeper {
     }
 
     async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
-        self.write(record, attr, take).await
+        self.write(record, attr, take).await.map_err(|error| self.connector.explain(error))
     }
 
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
-        self.remove(record, receipt).await
+        self.remove(record, receipt).await.map_err(|error| self.connector.explain(error))
     }
 
     async fn verify(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {

@@ -116,7 +116,7 @@ impl Zookeeper {
         let Node { data, stat } = match node {
             Err(Fault::NoNode) => return Ok(Some(Loss::Gone)),
             // Somebody changed its rights. That is no reason to give up the others.
-            Err(Fault::Denied(_)) => return Ok(Some(Loss::Altered)),
+            Err(Fault::NoAuth) => return Ok(Some(Loss::Altered)),
             node => node?,
         };
         Ok(if stat.owner != self.client.session().id {
@@ -130,14 +130,18 @@ impl Zookeeper {
 
     /// Creates the node where there is none, and its parents. Returns the transaction.
     async fn create(&self, place: &Place, attr: &str) -> Result<i64, Fault> {
-        let created = match self.client.create(&place.path, attr.as_bytes(), true).await {
+        let created = match self.create_record(place, attr).await {
             Err(Fault::NoNode) => {
                 self.make_directory(&place.directory).await?;
-                self.client.create(&place.path, attr.as_bytes(), true).await
+                self.create_record(place, attr).await
             }
             created => created,
         };
         created.map(|stat| stat.created)
+    }
+
+    async fn create_record(&self, place: &Place, attr: &str) -> Result<Stat, Fault> {
+        self.client.create(&place.path, attr.as_bytes(), &self.connector.acls.record, true).await
     }
 
     /// Sets the node in place if this session owns it, or takes it over, or creates it. Returns the
@@ -171,8 +175,14 @@ impl Zookeeper {
             data: &directory.data,
             version: must_check.then_some(directory.stat.version),
         };
-        let created =
-            self.client.multi(&[fence, Op::Delete { path, version }, Op::Create { path, data }]).await?;
+        let created = self
+            .client
+            .multi(&[
+                fence,
+                Op::Delete { path, version },
+                Op::Create { path, data, acl: &self.connector.acls.record },
+            ])
+            .await?;
         Ok(created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?)
     }
 
@@ -201,7 +211,9 @@ impl Zookeeper {
         let mut missing = vec![directory];
         for _ in 0..MOST_CREATES {
             let Some(path) = missing.last().copied() else { return Ok(()) };
-            match self.client.create(path, b"", false).await {
+            let acls = &self.connector.acls;
+            let acl = if path == directory { &acls.service } else { &acls.parent };
+            match self.client.create(path, b"", acl, false).await {
                 Ok(_) | Err(Fault::NodeExists) => drop(missing.pop()),
                 Err(Fault::NoNode) => match path.rsplit_once('/') {
                     Some((parent, _)) if !parent.is_empty() => missing.push(parent),

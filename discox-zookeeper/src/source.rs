@@ -65,6 +65,12 @@ impl Source for ZookeeperSource {
     type Watch = ZookeeperWatch;
 
     async fn open(&self) -> Result<(Snapshot, ZookeeperWatch)> {
+        self.follow().await.map_err(|fault| self.0.link.connector.explain(fault.into()))
+    }
+}
+
+impl ZookeeperSource {
+    async fn follow(&self) -> Result<(Snapshot, ZookeeperWatch), Fault> {
         let Self(scope) = self;
         let (list, way) = match Recursive::open(scope.clone()).await {
             Err(Fault::Unimplemented) => {
@@ -114,7 +120,7 @@ impl Scope {
         match node {
             Ok(node) => Ok(Some(node.data)),
             Err(Fault::NoNode) => Ok(None),
-            Err(fault @ Fault::Denied(_)) => {
+            Err(fault @ Fault::NoAuth) => {
                 lock(&self.skips).skip(name, &fault.to_string());
                 Ok(None)
             }

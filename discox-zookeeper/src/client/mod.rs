@@ -18,6 +18,8 @@ use bytes::Bytes;
 use discox_core::{ClientCrate, ConnectionConfig, Error, Result};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
+use crate::{acl::Acl, security::Security};
+
 /// Makes sessions, and knows what outlives one of them.
 #[async_trait]
 pub(crate) trait Dialler: Debug + Send + Sync {
@@ -79,8 +81,8 @@ pub(crate) trait Client: Debug + Send + Sync {
     /// The names of a directory's children.
     async fn children(&self, path: &str) -> Answer<Vec<String>>;
 
-    /// Creates a node, ephemeral or persistent, readable and writable by everybody.
-    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Answer<Stat>;
+    /// Creates a node, ephemeral or persistent.
+    async fn create(&self, path: &str, data: &[u8], acl: &[Acl], ephemeral: bool) -> Answer<Stat>;
 
     /// Makes several changes: together or not at all, where the client crate knows transactions, else
     /// one after the other up to the first that fails. Returns the transaction that created the node,
@@ -112,7 +114,7 @@ pub(crate) type Events = BoxStream<'static, Answer<Touched>>;
 pub(crate) type Once = BoxFuture<'static, Answer<()>>;
 
 /// How to connect.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Options {
     /// `host:port` of each member.
     pub(crate) members: Vec<String>,
@@ -120,6 +122,8 @@ pub(crate) struct Options {
     pub(crate) silence: Duration,
     /// What is asked for; the servers may grant more or less.
     pub(crate) session_timeout: Duration,
+    /// Whom to trust, and who we are.
+    pub(crate) security: Security,
 }
 
 /// What the servers granted.
@@ -155,7 +159,7 @@ pub(crate) enum Op<'a> {
     /// The node's data has this version.
     Check { path: &'a str, version: i32 },
     /// Creates an ephemeral node.
-    Create { path: &'a str, data: &'a [u8] },
+    Create { path: &'a str, data: &'a [u8], acl: &'a [Acl] },
     /// Deletes the node if its data has this version.
     Delete { path: &'a str, version: i32 },
     /// Sets the node's data, if it has this version where one is given.
@@ -184,8 +188,14 @@ pub(crate) enum Fault {
     NotEmpty,
     #[error("a record lies where a directory is needed: ephemeral nodes have no children")]
     EphemeralParent,
-    #[error("{0}")]
-    Denied(&'static str),
+    #[error("no right to do this, see the node's ACL")]
+    NoAuth,
+    #[error("the server does not accept who we are")]
+    AuthFailed,
+    #[error(
+        "the server does not accept the ACL: it does not know a scheme, or `auth` and has not authenticated us"
+    )]
+    InvalidAcl,
     #[error("the server does not know this request")]
     Unimplemented,
     #[error("no member accepts a session: refused, silent or without quorum")]

@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use discox_core::{ConnectionConfig, Error, Result};
 use futures_util::future::{BoxFuture, FutureExt, join, join_all};
 use tokio::{sync::oneshot, time::timeout};
-use zookeeper_async::{Acl, CreateMode, WatchedEvent};
+use zookeeper_async::{Acl, CreateMode, Permission, WatchedEvent};
 
 use self::handle::Handle;
 use super::{Answer, Events, Fault, Node, Once, Op, Options, Session, Stat};
+use crate::acl::{self, Rights};
 
 /// How often a directory may come and go while it is asked for.
 const RACES: usize = 5;
@@ -98,12 +99,11 @@ impl super::Client for Client {
         self.0.ask(1, |zookeeper| async move { zookeeper.get_children(&path, false).await }).await
     }
 
-    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Answer<Stat> {
-        let (path, data) = (path.to_owned(), data.to_owned());
+    async fn create(&self, path: &str, data: &[u8], acl: &[acl::Acl], ephemeral: bool) -> Answer<Stat> {
+        let (path, data, acl) = (path.to_owned(), data.to_owned(), acls(acl));
         let mode = if ephemeral { CreateMode::Ephemeral } else { CreateMode::Persistent };
-        let created = self.0.ask(1, |zookeeper| async move {
-            zookeeper.create2(&path, data, Acl::open_unsafe().clone(), mode).await
-        });
+        let created =
+            self.0.ask(1, |zookeeper| async move { zookeeper.create2(&path, data, acl, mode).await });
         Ok(created.await?.1.into())
     }
 
@@ -113,8 +113,8 @@ impl super::Client for Client {
         loop {
             rest = match *rest {
                 [] => return Ok(created),
-                [Op::Delete { path, version }, Op::Create { data, .. }, ref rest @ ..] => {
-                    created = Some(self.replace(path, version, data).await?.created);
+                [Op::Delete { path, version }, Op::Create { data, acl, .. }, ref rest @ ..] => {
+                    created = Some(self.replace(path, version, data, acl).await?.created);
                     rest
                 }
                 [op, ref rest @ ..] => {
@@ -129,7 +129,7 @@ impl super::Client for Client {
         // The leader refuses it in the order of all other writes, and the member tells us when it has
         // come that far.
         match self.set("/", b"", Some(NO_VERSION)).await {
-            Ok(()) | Err(Fault::BadVersion | Fault::Denied(_)) => Ok(()),
+            Ok(()) | Err(Fault::BadVersion | Fault::NoAuth) => Ok(()),
             Err(fault) => Err(fault),
         }
     }
@@ -197,7 +197,9 @@ impl Client {
                     Some(_) => Ok(()),
                 }
             }
-            Op::Create { path, data } => super::Client::create(self, path, data, true).await.map(drop),
+            Op::Create { path, data, acl } => {
+                super::Client::create(self, path, data, acl, true).await.map(drop)
+            }
             Op::Delete { path, version } => {
                 let path = path.to_owned();
                 self.0.ask(1, |zookeeper| async move { zookeeper.delete(&path, Some(version)).await }).await
@@ -208,11 +210,11 @@ impl Client {
 
     /// Deletes a node and creates it anew. Both are sent at once, so that there is next to no time in
     /// between.
-    async fn replace(&self, path: &str, version: i32, data: &[u8]) -> Answer<Stat> {
-        let (path, data) = (path.to_owned(), data.to_owned());
+    async fn replace(&self, path: &str, version: i32, data: &[u8], acl: &[acl::Acl]) -> Answer<Stat> {
+        let (path, data, acl) = (path.to_owned(), data.to_owned(), acls(acl));
         let replaced = self.0.ask(2, |zookeeper| async move {
             let delete = zookeeper.delete(&path, Some(version));
-            let create = zookeeper.create2(&path, data, Acl::open_unsafe().clone(), CreateMode::Ephemeral);
+            let create = zookeeper.create2(&path, data, acl, CreateMode::Ephemeral);
             match join(delete, create).await {
                 // Also if somebody else deleted it.
                 (_, Ok((_, stat))) => Ok(stat),
@@ -231,6 +233,23 @@ fn once() -> (impl FnOnce(WatchedEvent) + Send + 'static, Once) {
         let _ = tell.send(());
     };
     (tell, once.boxed())
+}
+
+fn acls(acls: &[acl::Acl]) -> Vec<Acl> {
+    acls.iter().map(|acl| Acl::new(permission(acl.rights), &*acl.scheme, &*acl.id)).collect()
+}
+
+fn permission(rights: Rights) -> Permission {
+    [
+        (Rights::READ, Permission::READ),
+        (Rights::WRITE, Permission::WRITE),
+        (Rights::CREATE, Permission::CREATE),
+        (Rights::DELETE, Permission::DELETE),
+        (Rights::ADMIN, Permission::ADMIN),
+    ]
+    .into_iter()
+    .filter(|(right, _)| rights.contain(*right))
+    .fold(Permission::NONE, |all, (_, permission)| all | permission)
 }
 
 impl From<zookeeper_async::Stat> for Stat {

@@ -4,6 +4,7 @@
 //! the servers are gone; its watchers panic when polled after the end of that task; requests made
 //! while it is disconnected pile up and are sent later, when nobody waits for them any more.
 
+mod security;
 mod tasks;
 mod watches;
 
@@ -23,6 +24,7 @@ use zookeeper_client::{
 
 use self::tasks::Tasks;
 use super::{Answer, Events, Fault, Node, Once, Op, Options, Session, Stat};
+use crate::acl::Acl;
 
 /// How often a directory may come and go while it is asked for.
 const RACES: usize = 5;
@@ -74,8 +76,7 @@ impl Dialler {
     }
 
     async fn session(&self, options: &Options, last: Option<SessionInfo>) -> Answer<Client> {
-        // TLS and credentials will be set here.
-        let mut connector = Inner::connector()
+        let mut connector = security::connector(&options.security)?
             .with_session_timeout(options.session_timeout)
             .with_connection_timeout(options.silence)
             .with_fail_eagerly();
@@ -83,7 +84,12 @@ impl Dialler {
             connector = connector.with_session(session);
         }
         let tasks = Tasks::default();
-        let inner = tasks.capture(connector.connect(&options.members.join(","))).await?;
+        let members = options.members.join(",");
+        let inner = if options.security.tls.is_some() {
+            tasks.capture(connector.secure_connect(&members)).await?
+        } else {
+            tasks.capture(connector.connect(&members)).await?
+        };
         Ok(Client {
             states: inner.state_watcher(),
             tasks,
@@ -157,10 +163,10 @@ impl super::Client for Client {
         Ok(self.live()?.list_children(path).await?)
     }
 
-    async fn create(&self, path: &str, data: &[u8], ephemeral: bool) -> Answer<Stat> {
+    async fn create(&self, path: &str, data: &[u8], acl: &[Acl], ephemeral: bool) -> Answer<Stat> {
         let mode = if ephemeral { CreateMode::Ephemeral } else { CreateMode::Persistent };
-        // Rights will be set here.
-        let (stat, _) = self.live()?.create(path, data, &mode.with_acls(Acls::anyone_all())).await?;
+        let acls = security::acls(acl);
+        let (stat, _) = self.live()?.create(path, data, &mode.with_acls(Acls::new(&acls))).await?;
         Ok(stat.into())
     }
 
@@ -170,8 +176,9 @@ impl super::Client for Client {
         for op in ops {
             match *op {
                 Op::Check { path, version } => writer.add_check_version(path, version)?,
-                Op::Create { path, data } => {
-                    writer.add_create(path, data, &CreateMode::Ephemeral.with_acls(Acls::anyone_all()))?;
+                Op::Create { path, data, acl } => {
+                    let acls = security::acls(acl);
+                    writer.add_create(path, data, &CreateMode::Ephemeral.with_acls(Acls::new(&acls)))?;
                 }
                 Op::Delete { path, version } => writer.add_delete(path, Some(version))?,
                 Op::Set { path, data, version } => writer.add_set_data(path, data, version)?,
@@ -263,7 +270,7 @@ impl Client {
 /// Why a session is over for good, if it is in this state.
 fn ended(state: SessionState) -> Option<Fault> {
     match state {
-        SessionState::AuthFailed => Some(Fault::Denied("authentication failed")),
+        SessionState::AuthFailed => Some(Fault::AuthFailed),
         SessionState::Closed => Some(Fault::Closed),
         SessionState::Expired => Some(Fault::Expired),
         SessionState::ConnectedReadOnly | SessionState::Disconnected | SessionState::SyncConnected => None,
@@ -285,11 +292,9 @@ impl From<zookeeper_client::Error> for Fault {
             E::BadVersion => Self::BadVersion,
             E::NotEmpty => Self::NotEmpty,
             E::NoChildrenForEphemerals => Self::EphemeralParent,
-            E::NoAuth => Self::Denied("no right to do this, see the node's ACL"),
-            E::AuthFailed => Self::Denied("authentication failed"),
-            E::InvalidAcl => {
-                Self::Denied("the ACL is not acceptable: without credentials there is no creator")
-            }
+            E::NoAuth => Self::NoAuth,
+            E::AuthFailed => Self::AuthFailed,
+            E::InvalidAcl => Self::InvalidAcl,
             E::Unimplemented => Self::Unimplemented,
             E::NoHosts => Self::NoMember,
             E::Timeout => Self::TimedOut,

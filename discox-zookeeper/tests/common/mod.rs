@@ -1,6 +1,8 @@
 //! A real ZooKeeper, and short ways to drive the link.
 #![allow(dead_code)]
 
+pub(crate) mod secured;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
@@ -87,9 +89,13 @@ pub(crate) fn service(name: &str) -> Service {
 }
 
 pub(crate) fn record(endpoint: &str) -> Record {
+    record_at(PREFIX, "demo", endpoint)
+}
+
+pub(crate) fn record_at(prefix: &str, service: &str, endpoint: &str) -> Record {
     Record::parse(&RegisterConfig {
-        discover_prefix: PREFIX.into(),
-        service_name: "demo".into(),
+        discover_prefix: prefix.into(),
+        service_name: service.into(),
         service_endpoint: endpoint.into(),
         heart_beat_period: Duration::from_millis(500),
         ..Default::default()

@@ -18,7 +18,10 @@ use tracing::{Dispatch, dispatcher};
 use zookeeper_async::{ZkError, ZkResult, ZkState, ZooKeeper};
 
 use super::told::Told;
-use crate::client::{Fault, Options, Session};
+use crate::{
+    client::{Fault, Options, Session},
+    security::Login,
+};
 
 /// Requests under way at once: with many, the crate can come to a standstill when a connection breaks.
 const IN_FLIGHT: u32 = 8;
@@ -52,12 +55,16 @@ impl Handle {
         let over = watch::Sender::new(None);
         let (mut session, ended) = (told.subscribe(), over.clone());
         let session_timeout = options.session_timeout.max(SHORTEST_SESSION);
+        let login = options.security.login.as_ref().map(Login::digest);
         let connecting = spawner.spawn(async move {
             let (address, watcher) = (address.to_string(), |_| {});
             let zookeeper =
                 ZooKeeper::connect_with_retry_time(&address, session_timeout, watcher, RETRY).await?;
             // Its tasks have not run yet, since the runtime has one thread: no state is missed.
             zookeeper.add_listener(move |state| end(&ended, lost(state)));
+            if let Some(login) = login {
+                zookeeper.add_auth("digest", login.as_bytes().to_vec()).await?;
+            }
             Ok(zookeeper)
         });
         let zookeeper =
@@ -189,7 +196,7 @@ fn end(over: &watch::Sender<Option<Fault>>, fault: Option<Fault>) {
 fn lost(state: ZkState) -> Option<Fault> {
     match state {
         ZkState::Connected => None,
-        ZkState::AuthFailed => Some(Fault::Denied("authentication failed")),
+        ZkState::AuthFailed => Some(Fault::AuthFailed),
         ZkState::Closed => Some(Fault::Closed),
         ZkState::ConnectedReadOnly => Some(Fault::Busy("the member is read-only".into())),
         ZkState::Connecting => Some(Fault::Disconnected("closed or silent".into())),
@@ -216,11 +223,9 @@ impl From<ZkError> for Fault {
             E::BadVersion => Self::BadVersion,
             E::NotEmpty => Self::NotEmpty,
             E::NoChildrenForEphemerals => Self::EphemeralParent,
-            E::NoAuth => Self::Denied("no right to do this, see the node's ACL"),
-            E::AuthFailed => Self::Denied("authentication failed"),
-            E::InvalidACL => {
-                Self::Denied("the ACL is not acceptable: without credentials there is no creator")
-            }
+            E::NoAuth => Self::NoAuth,
+            E::AuthFailed => Self::AuthFailed,
+            E::InvalidACL => Self::InvalidAcl,
             E::OperationTimeout => Self::TimedOut,
             E::SessionExpired => Self::Expired,
             E::ConnectionLoss | E::SessionMoved => Self::Disconnected(error.to_string()),
