@@ -30,12 +30,8 @@ use discox_testkit::{
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::{io::AsyncReadExt, net::TcpListener, time::sleep};
 
-const CLIENTS: [ClientCrate; 4] = [
-    ClientCrate::ZookeeperClient,
-    ClientCrate::ZookeeperAsync,
-    ClientCrate::Reqwest,
-    ClientCrate::Consulrs,
-];
+const CLIENTS: [ClientCrate; 4] =
+    [ClientCrate::ZookeeperClient, ClientCrate::ZookeeperAsync, ClientCrate::Reqwest, ClientCrate::Consulrs];
 
 const RECORDS: usize = 10_000;
 const RUNS: usize = 5;

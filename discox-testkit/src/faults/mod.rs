@@ -38,6 +38,7 @@ mod lives;
 mod logs;
 mod network;
 mod notes;
+mod options;
 mod process;
 mod recovery;
 mod report;

@@ -61,6 +61,9 @@ impl Process {
         for address in stage.addresses(via) {
             process.args(["--backend-endpoint", &address]);
         }
+        if let Some(client) = crate::client(stage.backend()) {
+            process.args(["--client", client.as_str()]);
+        }
         let log = File::create(folder.join("log"))?;
         process.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let spawned = process.kill_on_drop(true).spawn();

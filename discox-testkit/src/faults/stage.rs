@@ -86,7 +86,7 @@ impl Stage {
         let shared_config = RegistryConfig {
             backend_type: backend(cell.kind),
             backend_endpoints: addresses(&servers, &doors, Via::Doors),
-            connection: connection(&settings),
+            connection: connection(&settings, backend(cell.kind)),
         };
         let shared = (suite.makers.connect)(shared_config)?;
         let mut stage = Stage {
@@ -172,7 +172,7 @@ impl Stage {
             attr: attr.to_owned(),
             heart_beat_period: self.settings.heart_beat,
             ttl: Some(self.settings.ttl),
-            connection: connection(&self.settings),
+            connection: connection(&self.settings, self.backend()),
             ..Default::default()
         }
     }
@@ -196,7 +196,7 @@ impl Stage {
             discover_prefix: self.prefix.clone(),
             service_name: self.service.clone(),
             grace,
-            connection: connection(&self.settings),
+            connection: connection(&self.settings, self.backend()),
             ..Default::default()
         }
     }
@@ -206,7 +206,7 @@ impl Stage {
         Ok((self.suite.makers.connect)(RegistryConfig {
             backend_type: self.backend(),
             backend_endpoints: self.addresses(via),
-            connection: connection(&self.settings),
+            connection: connection(&self.settings, self.backend()),
         })?)
     }
 
@@ -338,8 +338,9 @@ fn addresses(servers: &Servers, doors: &[Proxy], via: Via) -> Vec<String> {
     }
 }
 
-fn connection(settings: &Settings) -> ConnectionConfig {
+fn connection(settings: &Settings, backend: BackendType) -> ConnectionConfig {
     ConnectionConfig {
+        client: crate::client(backend),
         detection: settings.detection,
         session_timeout: Some(settings.ttl),
         ..Default::default()
