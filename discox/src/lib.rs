@@ -82,7 +82,8 @@
 //! | `etcd` | `discox::etcd`; building it needs `protoc`, because `etcd-client` does | yes |
 //! | `zookeeper` | `discox::zookeeper` on the client crate `zookeeper-client` | yes |
 //! | `zookeeper-async` | `discox::zookeeper` on the client crate of that name | no |
-//! | `consul` | `discox::consul` | yes |
+//! | `consul` | `discox::consul` on the client crate `reqwest` | yes |
+//! | `consulrs` | `discox::consul` on the client crate of that name; building it needs OpenSSL's headers | no |
 //! | `memory` | `discox::memory`, the embedded backend, for tests and a first run | yes |
 //! | `serde` | serde's traits on the configuration, durations as `"5s"` | no |
 //! | `cli` | the command line program `discox`, on Unix | no |
@@ -95,7 +96,7 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "consul")]
+#[cfg(any(feature = "consul", feature = "consulrs"))]
 pub use discox_consul as consul;
 pub use discox_core::{
     BackendType, Changes, ClientCrate, ConnectionConfig, Denial, Discover, DiscoverConfig, DiscoverState,
@@ -121,7 +122,7 @@ pub fn new_register(config: RegisterConfig) -> Result<Arc<dyn Register>> {
         BackendType::Etcd => discox_etcd::new_register(config),
         #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
         BackendType::Zookeeper => discox_zookeeper::new_register(config),
-        #[cfg(feature = "consul")]
+        #[cfg(any(feature = "consul", feature = "consulrs"))]
         BackendType::Consul => discox_consul::new_register(config),
         #[cfg(feature = "memory")]
         BackendType::Memory => discox_memory::new_register(config),
@@ -140,7 +141,7 @@ pub fn new_discover(config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
         BackendType::Etcd => discox_etcd::new_discover(config),
         #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
         BackendType::Zookeeper => discox_zookeeper::new_discover(config),
-        #[cfg(feature = "consul")]
+        #[cfg(any(feature = "consul", feature = "consulrs"))]
         BackendType::Consul => discox_consul::new_discover(config),
         #[cfg(feature = "memory")]
         BackendType::Memory => discox_memory::new_discover(config),
@@ -159,7 +160,7 @@ pub fn connect(config: RegistryConfig) -> Result<Arc<dyn Registry>> {
         BackendType::Etcd => discox_etcd::connect(config),
         #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
         BackendType::Zookeeper => discox_zookeeper::connect(config),
-        #[cfg(feature = "consul")]
+        #[cfg(any(feature = "consul", feature = "consulrs"))]
         BackendType::Consul => discox_consul::connect(config),
         #[cfg(feature = "memory")]
         BackendType::Memory => discox_memory::connect(config),

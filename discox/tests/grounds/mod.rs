@@ -20,6 +20,8 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
         #[cfg(feature = "zookeeper-async")]
         Arc::new(server::Server::<zookeeper::Zookeeper>::by(ClientCrate::ZookeeperAsync)),
         Arc::new(server::Server::<consul::Consul>::new()),
+        #[cfg(feature = "consulrs")]
+        Arc::new(server::Server::<consul::Consul>::by(ClientCrate::Consulrs)),
     ]
 }
 

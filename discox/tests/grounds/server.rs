@@ -42,7 +42,7 @@ impl<T> Server<T> {
     }
 
     /// By this one.
-    #[cfg_attr(not(feature = "zookeeper-async"), expect(dead_code))]
+    #[cfg_attr(not(any(feature = "consulrs", feature = "zookeeper-async")), expect(dead_code))]
     pub(super) fn by(client: ClientCrate) -> Self {
         Self { client: Some(client), tools: PhantomData }
     }
