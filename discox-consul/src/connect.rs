@@ -65,6 +65,7 @@ impl Connector {
             base: address.to_string(),
             connect_timeout: self.settings.connect_timeout,
             patience: self.settings.request_timeout,
+            longest_list: self.settings.max_service_bytes,
         };
         let client = Client::new(target, self.client_crate);
         client.map_err(|fault| error::translate(fault).on(BackendType::Consul).at(address.to_string()))

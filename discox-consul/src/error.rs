@@ -13,7 +13,7 @@ pub(crate) fn translate(fault: Fault) -> Error {
         Fault::Status(status, said) => Error::new(kind_of(status, &said), answered(status, &said)),
         Fault::TimedOut(limit) => Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")),
         Fault::TooLarge(limit) => {
-            Error::new(ErrorKind::Protocol, format!("the answer is longer than {} MiB", limit >> 20))
+            Error::new(ErrorKind::TooLarge, format!("the list is longer than {limit} bytes"))
         }
         Fault::Unreachable(cause) => caused(ErrorKind::Unavailable, cause),
     }

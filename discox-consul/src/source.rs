@@ -9,7 +9,7 @@ use std::{
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Change, Skips, Snapshot, Source, Watch},
+    backend::{Change, Exceeded, Skips, Snapshot, Source, Watch},
     key::Service,
 };
 use tokio::time::{Instant, sleep_until};
@@ -43,8 +43,12 @@ impl ConsulSource {
         Self { link, service, include_warning, skips }
     }
 
-    fn read(&self, health: Health) -> Snapshot {
-        fold(health.instances, &self.service, self.include_warning, &self.skips)
+    fn read(&self, health: Health) -> Result<Snapshot> {
+        let most = self.link.connector.settings.max_endpoints;
+        if health.instances.len() > most {
+            return Err(self.link.here(Exceeded::Endpoints(most).into()));
+        }
+        Ok(fold(health.instances, &self.service, self.include_warning, &self.skips))
     }
 
     /// An empty list is no list when we may not read it.
@@ -96,7 +100,7 @@ impl Source for ConsulSource {
             _watching: self.link.turns.watching(),
             source: self.clone(),
         };
-        Ok((self.read(health), watch))
+        Ok((self.read(health)?, watch))
     }
 }
 
@@ -135,7 +139,7 @@ impl Watch for ConsulWatch {
             self.index = next;
             self.not_before = began + jittered(if news == News::Ahead { floor } else { QUIET.max(floor) });
             if news != News::None {
-                return Ok(vec![Change::Reset(self.source.read(health))]);
+                return Ok(vec![Change::Reset(self.source.read(health)?)]);
             }
         }
     }

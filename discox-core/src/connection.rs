@@ -41,8 +41,8 @@ pub struct ConnectionConfig {
     /// stay. A cache may hold twice as many: what is missing after an outage is held for a while.
     pub max_endpoints: usize,
     /// The most bytes that are taken from the registry for one service, names and attrs together; of
-    /// Consul the whole answer, with all that it says of each instance. Default 256 MiB, at least
-    /// 2 MiB. Beyond it as beyond `max_endpoints`.
+    /// Consul the whole answer, some 1,700 bytes for each instance. Default 64 MiB, at least 2 MiB.
+    /// Beyond it as beyond `max_endpoints`.
     pub max_service_bytes: usize,
     /// TLS to the registry; none is plain text, but for `https://` addresses, which use the default
     /// [`TlsConfig`]. Not for `memory`.
@@ -84,7 +84,7 @@ impl Default for ConnectionConfig {
             denied_backoff_max: Duration::from_secs(30),
             session_timeout: None,
             max_endpoints: 100_000,
-            max_service_bytes: 256 << 20,
+            max_service_bytes: 64 << 20,
             tls: None,
             user: None,
             password: None,

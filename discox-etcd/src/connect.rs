@@ -22,10 +22,13 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 /// What all streams together may send ahead. A thousand stalled ones must not hold up the next.
 const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
 
-/// The longest answer that is taken. Lists come in pages and watches in fragments, so that it is
-/// reached by huge values only; then the pages get smaller. One that is made of nothing but empty
-/// records takes 40 to 90 times as much when it is decoded.
-pub(crate) const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// The longest page of a list that is taken. A page of longer records is asked for again with fewer of
+/// them. Nothing but empty records takes 40 times as much memory once it is decoded.
+pub(crate) const LONGEST_PAGE: usize = 8 * 1024 * 1024;
+
+/// The longest other answer that is taken: etcd's longest request, of which the fragments of a watch
+/// are made, is 1.5 MiB by default. It is also what the client takes about leases.
+pub(crate) const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// Where etcd is, and what outlives one connection to it.
 #[derive(Debug)]

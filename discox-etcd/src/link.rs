@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::info;
 
 use crate::{
-    connect::{Connector, LONGEST_ANSWER},
+    connect::{Connector, LONGEST_ANSWER, LONGEST_PAGE},
     error, keep,
     leases::Leases,
     registrar::Receipt,
@@ -40,6 +40,11 @@ impl Etcd {
 
     pub(crate) fn kv(&self) -> KvClient {
         self.client.kv_client().max_decoding_message_size(LONGEST_ANSWER)
+    }
+
+    /// For lists.
+    pub(crate) fn pages(&self) -> KvClient {
+        self.client.kv_client().max_decoding_message_size(LONGEST_PAGE)
     }
 
     pub(crate) fn lease(&self) -> LeaseClient {

@@ -54,15 +54,15 @@ impl EtcdSource {
         let (mut from, mut limit, mut revision) = (self.directory.start.clone().into_bytes(), PAGE, 0);
         loop {
             let options = GetOptions::new().with_range(self.directory.end.as_str()).with_limit(limit);
-            let mut page = match self.link.kv().get(from.clone(), Some(options.with_revision(revision))).await
-            {
-                Ok(page) => page,
-                Err(error) if error::is_too_large(&error) && limit > 1 => {
-                    limit = (limit / 4).max(1);
-                    continue;
-                }
-                Err(error) => return Err(self.link.failed(error)),
-            };
+            let mut page =
+                match self.link.pages().get(from.clone(), Some(options.with_revision(revision))).await {
+                    Ok(page) => page,
+                    Err(error) if error::is_too_large(&error) && limit > 1 => {
+                        limit = (limit / 4).max(1);
+                        continue;
+                    }
+                    Err(error) => return Err(self.link.failed(error)),
+                };
             if revision == 0 {
                 revision = page.header().map_or(0, |header| header.revision());
             }
@@ -196,6 +196,19 @@ mod tests {
             end: "/p/demo0".into(),
             skips: Mutex::new(Skips::new(BackendType::Etcd, service)),
         }
+    }
+
+    #[test]
+    fn whatever_a_key_is_what_it_stands_for_is_an_endpoint() {
+        let directory = directory();
+        let examples: [&[u8]; 4] =
+            [b"/p/demo/10.0.0.1:80", b"/p/demo/a/b:1", b"/p/demo/", b"/p/demo/\xff:80"];
+        discox_testkit::fuzz::fuzz(&examples, |key| {
+            if let Ok(Some(name)) = directory.child(key) {
+                assert_eq!([b"/p/demo/", name.as_bytes()].concat(), key);
+                assert!(Endpoint::is_readable(name));
+            }
+        });
     }
 
     #[test]

@@ -14,6 +14,7 @@ impl From<Fault> for Error {
                 ErrorKind::Unavailable
             }
             Fault::TimedOut => ErrorKind::TimedOut,
+            Fault::TooLarge(_) => ErrorKind::TooLarge,
             Fault::NoNode
             | Fault::NodeExists
             | Fault::BadVersion

@@ -8,6 +8,7 @@ use futures_util::{
     future::{BoxFuture, Shared},
     stream::{FuturesUnordered, StreamExt},
 };
+use tokio::time::timeout;
 
 use crate::{
     client::{self, Answer, Fault, Once},
@@ -78,7 +79,8 @@ impl Oneshot {
             while let Some(Some((node, fired))) = self.watches.next().now_or_never() {
                 self.note(node, fired)?;
             }
-            let changes = self.read().await?;
+            let patience = self.scope.patience();
+            let changes = timeout(patience, self.read()).await.map_err(|_| Fault::TimedOut)??;
             if !changes.is_empty() {
                 return Ok(changes);
             }
@@ -141,6 +143,7 @@ impl Oneshot {
         self.follow(Node::Directory, once);
         self.touched.remove(&Node::Directory);
         let names = names.unwrap_or_default();
+        self.scope.bear(names.len())?;
         let names =
             names.iter().filter_map(|name| self.scope.name(name)).filter(|name| !self.known.contains(name));
         self.touched.extend(names.map(Node::Record));

@@ -1,12 +1,13 @@
 //! Follows a service by one recursive watch, which servers know since 3.6.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use discox_core::backend::{Change, Snapshot};
 use futures_util::{
     future::{FutureExt, join3},
     stream::StreamExt,
 };
+use tokio::time::timeout;
 
 use crate::{
     client::{Events, Fault, Touched},
@@ -19,6 +20,8 @@ pub(crate) struct Recursive {
     events: Events,
     /// Records that something happened to and that have not been read since.
     touched: HashSet<Arc<str>>,
+    /// Records that something happened to while others were being read.
+    since: HashSet<Arc<str>>,
 }
 
 impl std::fmt::Debug for Recursive {
@@ -41,6 +44,7 @@ impl Recursive {
             Err(Fault::NoNode) => Vec::new(),
             names => names?,
         };
+        scope.bear(names.len())?;
         let names: Vec<Arc<str>> = names.iter().filter_map(|name| scope.name(name)).collect();
         let nodes = scope.link.read_all(&scope.paths(&names)).await?;
         let mut list = Snapshot::with_capacity(names.len());
@@ -49,36 +53,55 @@ impl Recursive {
                 list.push((name, attr));
             }
         }
-        Ok((list, Self { scope, events, touched: HashSet::new() }))
+        Ok((list, Self { scope, events, touched: HashSet::new(), since: HashSet::new() }))
     }
 
     /// Waits for what happens, and reads what it happened to: a record that was deleted and is there
     /// again was taken over. Cancel-safe: what was touched stays so until it has been read.
     pub(crate) async fn next(&mut self) -> Result<Vec<Change>, Fault> {
         loop {
+            self.touched.extend(self.since.drain());
             if self.touched.is_empty() {
-                let event = self.events.next().await.unwrap_or(Err(Fault::Closed))?;
-                self.note(&event);
+                self.hear().await?;
             }
-            while let Some(Some(event)) = self.events.next().now_or_never() {
-                self.note(&event?);
+            while let Some(heard) = self.hear().now_or_never() {
+                heard?;
             }
+            self.touched.extend(self.since.drain());
+            self.scope.bear(self.touched.len())?;
             if !self.touched.is_empty() {
                 return self.read().await;
             }
         }
     }
 
+    /// Waits for what happens next. Cancel-safe.
+    async fn hear(&mut self) -> Result<(), Fault> {
+        let event = self.events.next().await.unwrap_or(Err(Fault::Closed))?;
+        self.note(&event);
+        self.scope.bear(self.since.len())
+    }
+
     fn note(&mut self, event: &Touched) {
         let below = event.path.strip_prefix(&self.scope.directory).and_then(|rest| rest.strip_prefix('/'));
         let Some(name) = below.filter(|name| !name.contains('/')) else { return };
         let name = if event.deleted { self.scope.readable(name) } else { self.scope.name(name) };
-        self.touched.extend(name);
+        self.since.extend(name);
     }
 
+    /// Reads what was touched. What happens meanwhile is heard, so that it does not pile up in the client.
     async fn read(&mut self) -> Result<Vec<Change>, Fault> {
         let names: Vec<Arc<str>> = self.touched.iter().cloned().collect();
-        let nodes = self.scope.link.read_all(&self.scope.paths(&names)).await?;
+        let scope = self.scope.clone();
+        let paths = scope.paths(&names);
+        let mut reading = pin!(timeout(scope.patience(), scope.link.read_all(&paths)));
+        let nodes = loop {
+            tokio::select! {
+                biased;
+                nodes = &mut reading => break nodes.map_err(|_| Fault::TimedOut)??,
+                heard = self.hear() => heard?,
+            }
+        };
         let mut changes = Vec::with_capacity(names.len());
         for (name, node) in names.into_iter().zip(nodes) {
             changes.push(match self.scope.attr(&name, node)? {

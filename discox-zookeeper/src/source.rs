@@ -1,11 +1,14 @@
 //! Discovery: the list of a service, and the watch that follows it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use discox_core::{
     Result,
-    backend::{Change, Skips, Snapshot, Source, Watch},
+    backend::{Budget, Change, Exceeded, Skips, Snapshot, Source, Watch},
     key::{Endpoint, Service},
 };
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -110,6 +113,20 @@ impl Scope {
         readable
     }
 
+    /// That there are not more records than are wanted.
+    ///
+    /// # Errors
+    /// [`Fault::TooLarge`] if there are.
+    pub(crate) fn bear(&self, records: usize) -> Result<(), Fault> {
+        let most = self.link.connector.settings.max_endpoints;
+        if records <= most { Ok(()) } else { Err(Fault::TooLarge(Exceeded::Endpoints(most))) }
+    }
+
+    /// How long nodes may be read for: core's longest wait for a list.
+    pub(crate) fn patience(&self) -> Duration {
+        self.link.connector.settings.request_timeout * 8
+    }
+
     /// Where these records are.
     pub(crate) fn paths(&self, names: &[Arc<str>]) -> Vec<String> {
         names.iter().map(|name| format!("{}/{name}", self.directory)).collect()
@@ -132,13 +149,25 @@ impl Scope {
 impl Zookeeper {
     /// Reads many nodes, in the order of their paths.
     pub(crate) async fn read_all(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
+        let mut budget = Budget::new(&self.connector.settings);
+        let mut afford = |nodes: &[Result<Node, Fault>]| {
+            nodes
+                .iter()
+                .flatten()
+                .try_for_each(|node| budget.take_bytes(node.data.len()))
+                .map_err(Fault::TooLarge)
+        };
         let (sample, rest) = paths.split_at(paths.len().min(SAMPLE));
         let mut nodes = self.client.read(sample).await?;
+        afford(&nodes)?;
         let length = nodes.iter().flatten().map(|node| node.data.len()).sum::<usize>() / SAMPLE;
         let at_once = (ANSWER / length.max(1)).clamp(1, AT_ONCE);
         let reads: Vec<_> = rest.chunks(at_once).map(|chunk| self.client.read(chunk)).collect();
-        let rest: Vec<_> = stream::iter(reads).buffered(IN_FLIGHT).try_concat().await?;
-        nodes.extend(rest);
+        let mut reads = stream::iter(reads).buffered(IN_FLIGHT);
+        while let Some(some) = reads.try_next().await? {
+            afford(&some)?;
+            nodes.extend(some);
+        }
         Ok(nodes)
     }
 }

@@ -58,19 +58,19 @@ impl Client {
 
     /// The agent's services, as far as they match the filter expression.
     pub(crate) async fn services(&self, filter: &str) -> Result<Services> {
-        self.ask(Request::get(&["agent", "services"]).with("filter", filter)).await?.json()
+        self.ask(Request::list(&["agent", "services"]).with("filter", filter)).await?.json()
     }
 
     /// The catalogue's services of one node, as far as they match the filter expression.
     pub(crate) async fn node_services(&self, node: &str, filter: &str) -> Result<Services> {
         let path = ["catalog", "node", node];
-        let of_node: Option<OfNode> = self.ask(Request::get(&path).with("filter", filter)).await?.json()?;
+        let of_node: Option<OfNode> = self.ask(Request::list(&path).with("filter", filter)).await?.json()?;
         Ok(of_node.unwrap_or_default().services)
     }
 
     /// The agent's checks, as far as they match the filter expression.
     pub(crate) async fn checks(&self, filter: &str) -> Result<Checks> {
-        self.ask(Request::get(&["agent", "checks"]).with("filter", filter)).await?.json()
+        self.ask(Request::list(&["agent", "checks"]).with("filter", filter)).await?.json()
     }
 
     /// Reads one of the agent's services, held while its hash is `hash`. The hash, or none when the
@@ -96,7 +96,7 @@ impl Client {
     /// A service's instances with all their checks, as far as they match the filter expression.
     pub(crate) async fn health(&self, service: &str, filter: Option<&str>) -> Result<Health> {
         let path = ["health", "service", service];
-        let mut request = Request::get(&path);
+        let mut request = Request::list(&path);
         if let Some(filter) = filter {
             request = request.with("filter", filter);
         }
@@ -106,7 +106,7 @@ impl Client {
     /// A service's instances, once they are no longer what they were at `index`, or the wait is over.
     pub(crate) async fn health_after(&self, service: &str, index: u64, hold: Hold) -> Result<Health> {
         let path = ["health", "service", service];
-        let request = Request::get(&path).with("index", index.to_string());
+        let request = Request::list(&path).with("index", index.to_string());
         self.ask_held(request, hold).await?.try_into()
     }
 

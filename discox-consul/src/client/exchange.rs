@@ -13,8 +13,8 @@ use super::consulrs;
 use super::reqwest;
 use super::{Fault, Hold, Result, malformed};
 
-/// The longest answer that is read, in bytes: some 150,000 instances.
-const LONGEST_ANSWER: usize = 256 << 20;
+/// The longest answer that is read of what is no list, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
 /// The longest explanation of an error that is read, in bytes.
 const LONGEST_EXPLANATION: usize = 512;
 /// Ordinary requests under way at once. With the blocking queries that makes less than the 200
@@ -44,6 +44,8 @@ pub(crate) struct Target {
     pub(crate) connect_timeout: Duration,
     /// The longest wait for the answer to an ordinary request.
     pub(crate) patience: Duration,
+    /// The longest list that is read, in bytes.
+    pub(crate) longest_list: usize,
 }
 
 /// The client crate that serves.
@@ -105,11 +107,12 @@ impl Client {
     /// Sends a request whose answer begins within `limit`, and reads it to its end.
     async fn send(&self, request: Request<'_>, limit: Duration) -> Result<Reply> {
         let reading = self.target.patience * READING;
+        let list = request.list.then_some(self.target.longest_list);
         match &self.http {
             #[cfg(feature = "consulrs")]
-            Http::Consulrs(http) => complete(http.send(request), limit, reading).await,
+            Http::Consulrs(http) => complete(http.send(request), limit, reading, list).await,
             #[cfg(feature = "reqwest")]
-            Http::Reqwest(http) => complete(http.send(request), limit, reading).await,
+            Http::Reqwest(http) => complete(http.send(request), limit, reading, list).await,
         }
     }
 }
@@ -131,15 +134,22 @@ pub(super) struct Request<'a> {
     pub(super) query: Vec<(&'static str, String)>,
     /// JSON.
     pub(super) body: Option<Vec<u8>>,
+    /// The answer is a list.
+    list: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, path: &'a [&'a str]) -> Self {
-        Self { method, path, query: Vec::new(), body: None }
+        Self { method, path, query: Vec::new(), body: None, list: false }
     }
 
     pub(super) fn get(path: &'a [&'a str]) -> Self {
         Self::new(Method::Get, path)
+    }
+
+    /// For what may be long.
+    pub(super) fn list(path: &'a [&'a str]) -> Self {
+        Self { list: true, ..Self::get(path) }
     }
 
     pub(super) fn put(path: &'a [&'a str]) -> Self {
@@ -181,14 +191,14 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    async fn read(mut answer: impl Answer) -> Result<Self> {
+    async fn read(mut answer: impl Answer, list: Option<usize>) -> Result<Self> {
         if answer.status() != 200 {
             return Err(explained(answer).await?);
         }
         let mut body = BytesMut::new();
         while let Some(piece) = answer.piece().await? {
-            if body.len() + piece.len() > LONGEST_ANSWER {
-                return Err(Fault::TooLarge(LONGEST_ANSWER));
+            if body.len() + piece.len() > list.unwrap_or(LONGEST_ANSWER) {
+                return Err(list.map_or_else(|| malformed("it has no end"), Fault::TooLarge));
             }
             body.extend_from_slice(&piece);
         }
@@ -226,9 +236,10 @@ async fn complete<A: Answer>(
     answer: impl Future<Output = Result<A>>,
     limit: Duration,
     reading: Duration,
+    list: Option<usize>,
 ) -> Result<Reply> {
     let answer = in_time(limit, answer).await??;
-    in_time(reading, Reply::read(answer)).await?
+    in_time(reading, Reply::read(answer, list)).await?
 }
 
 async fn in_time<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T> {

@@ -13,7 +13,7 @@ mod reqwest;
 use std::{error::Error as StdError, time::Duration};
 
 #[cfg(test)]
-pub(crate) use self::messages::Node;
+pub(crate) use self::messages::{Checks, Node};
 pub(crate) use self::{
     calls::Health,
     exchange::{Client, Target, serving},
@@ -32,7 +32,7 @@ pub(crate) enum Fault {
     Status(u16, String),
     /// No answer within this time.
     TimedOut(Duration),
-    /// The answer is longer than this many bytes.
+    /// The list is longer than this many bytes.
     TooLarge(usize),
     /// The connection could not be made, or broke.
     Unreachable(Cause),

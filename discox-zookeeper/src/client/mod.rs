@@ -15,7 +15,7 @@ use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use discox_core::{ClientCrate, ConnectionConfig, Error, Result};
+use discox_core::{ClientCrate, ConnectionConfig, Error, Result, backend::Exceeded};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
 use crate::{acl::Acl, security::Security};
@@ -210,6 +210,8 @@ pub(crate) enum Fault {
     TimedOut,
     #[error("the server is overloaded or read-only: {0}")]
     Busy(String),
+    #[error("the service has {0}")]
+    TooLarge(Exceeded),
     #[error("{0}")]
     Other(String),
 }
