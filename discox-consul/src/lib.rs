@@ -132,6 +132,8 @@ mod client;
 mod connect;
 mod error;
 mod fold;
+#[cfg(test)]
+mod fuzz;
 mod keep;
 mod layout;
 mod ledger;

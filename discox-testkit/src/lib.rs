@@ -1,6 +1,7 @@
 //! What discox's own tests stand on: real registries ([`server`]), a TCP proxy that misbehaves on demand
 //! ([`proxy`]), waiting without sleeping ([`wait`]), the suite that every backend must pass ([`conformance`]),
-//! and the suite of faults that every backend must survive ([`faults`]).
+//! the suite of faults that every backend must survive ([`faults`]), the suite of registries that mean no good
+//! ([`hostile`]), and fuzzing ([`fuzz`]).
 //!
 //! The servers come from `scripts/fetch-test-servers`; this crate is not published.
 
@@ -8,6 +9,8 @@ pub mod authority;
 mod client;
 pub mod conformance;
 pub mod faults;
+pub mod fuzz;
+pub mod hostile;
 pub mod proxy;
 pub mod secured;
 pub mod server;

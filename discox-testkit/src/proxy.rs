@@ -1,6 +1,7 @@
-//! A TCP proxy inside the test: resets, holds, delays and refuses on demand.
+//! A TCP proxy inside the test: resets, holds, delays, refuses and tampers on demand.
 
 mod connection;
+mod tamper;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,17 +16,35 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use self::connection::serve;
+pub use self::tamper::Tamper;
+use self::tamper::Tampering;
 use crate::server::ports::Port;
 
 /// How the proxy behaves at the moment; every connection watches it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Mode {
+    target: Arc<str>,
+    /// What is done to the bytes from the target, and how many connections had been accepted before.
+    tamper: Option<(Tamper, u64)>,
     held: bool,
     stalled_until: Option<Instant>,
     refusing: bool,
     delay: Duration,
     /// Counts the resets: a connection that sees another number than at its start resets itself.
     resets: u64,
+}
+
+impl Mode {
+    /// All bytes pass, to and from the target.
+    fn faithful(target: Arc<str>) -> Mode {
+        let delay = Duration::ZERO;
+        Mode { target, tamper: None, held: false, stalled_until: None, refusing: false, delay, resets: 0 }
+    }
+
+    /// What is done to the bytes of the connection with this number.
+    fn tampering(&self, number: u64) -> Option<Tampering> {
+        self.tamper.map(|(tamper, before)| Tampering::new(tamper, number.saturating_sub(before)))
+    }
 }
 
 #[derive(Default)]
@@ -55,10 +74,10 @@ impl Proxy {
         let port = Port::reserve()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
         let listener = TcpListener::bind(address).await.context("proxy")?;
-        let (mode, watched) = watch::channel(Mode::default());
+        let (mode, watched) = watch::channel(Mode::faithful(target.into().into()));
         let (listens, listening) = watch::channel(true);
         let counts = Arc::new(Counts::default());
-        let front = Front { target: target.into(), address, mode: watched, listens, counts: counts.clone() };
+        let front = Front { address, mode: watched, listens, counts: counts.clone() };
         let task = tokio::spawn(front.run(listener));
         Ok(Proxy { address: address.to_string(), mode, listening, counts, task, _port: port })
     }
@@ -66,6 +85,18 @@ impl Proxy {
     /// Where to connect: `127.0.0.1:PORT`, the same for life.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// New connections lead to another target. Open ones live on (see [`reset_all`](Proxy::reset_all)).
+    pub fn lead_to(&self, target: &str) {
+        self.mode.send_modify(|mode| mode.target = target.into());
+    }
+
+    /// From now on the bytes that come from the target on new connections are tampered with; `None` ends it.
+    /// Open ones live on (see [`reset_all`](Proxy::reset_all)).
+    pub fn tamper(&self, tamper: Option<Tamper>) {
+        let accepted = self.accepted();
+        self.mode.send_modify(|mode| mode.tamper = tamper.map(|tamper| (tamper, accepted)));
     }
 
     /// Ends every connection by RST, on both sides. New ones are served. Does not wait: see
@@ -145,7 +176,6 @@ impl Drop for Proxy {
 
 /// The listening side; the connections are its children and end with it.
 struct Front {
-    target: String,
     address: SocketAddr,
     mode: watch::Receiver<Mode>,
     listens: watch::Sender<bool>,
@@ -167,9 +197,9 @@ impl Front {
             self.listens.send_replace(listener.is_some());
             tokio::select! {
                 accepted = accept(listener.as_ref()) => if let Ok((client, _)) = accepted {
-                    self.counts.accepted.fetch_add(1, Relaxed);
+                    let number = self.counts.accepted.fetch_add(1, Relaxed);
                     let open = Open::new(self.counts.clone());
-                    connections.spawn(serve(client, self.target.clone(), self.mode.clone(), open));
+                    connections.spawn(serve(client, number, self.mode.clone(), open));
                 },
                 changed = self.mode.changed() => if changed.is_err() { return },
                 Some(_) = connections.join_next() => {},

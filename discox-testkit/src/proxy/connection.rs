@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Mode, Open};
+use super::{Mode, Open, Tampering};
 
 /// Bytes read at once, and chunks on their way in one direction of one connection: what bounds the memory of a
 /// connection whose bytes are delayed.
@@ -20,13 +20,9 @@ const CHUNK: usize = 16 * 1024;
 const CHUNKS: usize = 64;
 
 /// One connection to its end. A side that fails or is reset makes the other one see a reset, too.
-pub(super) async fn serve(
-    mut client: TcpStream,
-    target: String,
-    mut mode: watch::Receiver<Mode>,
-    open: Open,
-) {
-    let resets = mode.borrow().resets;
+pub(super) async fn serve(mut client: TcpStream, number: u64, mut mode: watch::Receiver<Mode>, open: Open) {
+    let (resets, tampering) = (mode.borrow().resets, mode.borrow().tampering(number));
+    let target = mode.borrow().target.clone();
     let mut watched = mode.clone();
     let reset = async { watched.wait_for(|mode| mode.resets != resets).await.is_ok() };
     tokio::pin!(reset);
@@ -44,8 +40,8 @@ pub(super) async fn serve(
     let orderly = tokio::select! {
         both = async {
             tokio::try_join!(
-                pump(from_client, to_server, mode.clone(), &open.0.sent),
-                pump(from_server, to_client, mode.clone(), &open.0.received),
+                pump(from_client, to_server, mode.clone(), &open.0.sent, None),
+                pump(from_server, to_client, mode.clone(), &open.0.received, tampering),
             )
         } => both.is_ok(),
         _ = &mut reset => false,
@@ -75,6 +71,7 @@ async fn pump(
     mut to: WriteHalf<'_>,
     mut mode: watch::Receiver<Mode>,
     passed: &AtomicU64,
+    mut tampering: Option<Tampering>,
 ) -> io::Result<()> {
     let mut reading = mode.clone();
     let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
@@ -91,6 +88,9 @@ async fn pump(
             () = due_and_passing(due, &mut mode) => if let Some((_, bytes)) = under_way.pop_front() {
                 to.write_all(&bytes).await?;
                 passed.fetch_add(bytes.len() as u64, Relaxed);
+                if tampering.as_ref().is_some_and(Tampering::is_over) {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
             },
             read = async { passing(&mut reading).await; from.read(&mut chunk).await },
                 if !ended && under_way.len() < CHUNKS =>
@@ -99,7 +99,10 @@ async fn pump(
                 ended = read == 0;
                 if read > 0 {
                     let due = Instant::now() + reading.borrow().delay;
-                    under_way.push_back((due, chunk[..read].to_vec()));
+                    match &mut tampering {
+                        None => under_way.push_back((due, chunk[..read].to_vec())),
+                        Some(tampering) => under_way.extend(tampering.applied(&chunk[..read], due)),
+                    }
                 }
             },
         }

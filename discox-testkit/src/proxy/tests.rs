@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::Proxy;
+use super::{Proxy, Tamper};
 use crate::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -162,4 +162,47 @@ async fn dropping_it_ends_its_connections() {
         Ok(0) | Err(_) => {}
         Ok(_) => panic!("a byte from a dropped proxy"),
     }
+}
+
+#[tokio::test]
+async fn connections_end_one_byte_later_each() {
+    let (proxy, _server) = echo().await;
+    let whole = echoed(&mut connect(&proxy).await, b"hello").await;
+    whole.unwrap();
+    proxy.tamper(Some(Tamper::EndLater));
+    for bytes in 0..4 {
+        let mut stream = connect(&proxy).await;
+        stream.write_all(b"hello").await.unwrap();
+        let (mut answer, mut read) = ([0; 8], 0);
+        while let Ok(more @ 1..) = stream.read(&mut answer[read..]).await {
+            read += more;
+        }
+        assert_eq!(&answer[..read], &b"hello"[..bytes]);
+    }
+    proxy.tamper(None);
+    echoed(&mut connect(&proxy).await, b"hello").await.unwrap();
+}
+
+#[tokio::test]
+async fn answers_are_spoilt_garbled_and_dripped() {
+    let (proxy, _server) = echo().await;
+    let answer = async |text: &[u8]| {
+        let mut stream = connect(&proxy).await;
+        stream.write_all(text).await.unwrap();
+        let mut answer = vec![0; text.len()];
+        timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        answer
+    };
+    proxy.tamper(Some(Tamper::SpoilLater));
+    assert_eq!(
+        [answer(b"hello").await, answer(b"hello").await],
+        [[!b'h', b'e', b'l', b'l', b'o'], [b'h', !b'e', b'l', b'l', b'o']]
+    );
+    proxy.tamper(Some(Tamper::Garble { after: 100 }));
+    let garbled = answer(&[7; 1_000]).await;
+    assert!(garbled[..100] == [7; 100] && garbled[100..] != [7; 900]);
+    proxy.tamper(Some(Tamper::Drip { every: Duration::from_millis(20) }));
+    let began = Instant::now();
+    assert_eq!(answer(b"hello").await, b"hello");
+    assert!(began.elapsed() >= Duration::from_millis(80));
 }

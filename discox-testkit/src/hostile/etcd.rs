@@ -1,0 +1,250 @@
+//! An etcd that means no good, by HTTP/2 and gRPC. Probes are answered, so that the connection counts as good;
+//! whoever wants to write is sent away.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use h2::{RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::{net::TcpStream, task::JoinSet, time::sleep};
+
+use super::server::Script;
+
+/// What it answers to who wants to list or to watch.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// Pages without end, each with more records and the promise of another.
+    EndlessPages,
+    /// Pages without end, of records with values of 1 MiB.
+    HugeValues,
+    /// Keys without end that lie somewhere else.
+    ForeignPages,
+    /// One page, of nothing but empty records.
+    EmptyRecords,
+    /// A message that is said to have this length, and never ends.
+    Length(u32),
+    /// A message that comes byte by byte.
+    Slow,
+    /// A good list, and then ever more records.
+    EndlessWatch,
+    /// A good list, and then messages of nothing but empty events.
+    EmptyEvents,
+    /// A long explanation that commands the terminal.
+    LongStatus,
+    /// Not gRPC: ask somewhere else.
+    Redirect,
+    /// Messages that are no protobuf.
+    NoProtobuf,
+}
+
+/// It, and how many records it has made up.
+#[derive(Clone, Debug)]
+pub(super) struct Mischief(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    what: What,
+    records: AtomicUsize,
+}
+
+/// The directory that the suite's service has, and the record that is really there.
+const DIRECTORY: &str = "/discox/hostile/demo";
+const RECORD: &str = "/discox/hostile/demo/10.0.0.1:80";
+
+/// Records of a page, and events of a message.
+const BATCH: usize = 1_000;
+const PAGE_OF_HUGE: usize = 5;
+/// What all messages say first: revision 1.
+const HEADER: [u8; 4] = [0x0a, 2, 0x18, 1];
+
+type Outcome = Result<(), h2::Error>;
+
+impl Mischief {
+    pub(super) fn new(what: What) -> Self {
+        Self(Arc::new(Inner { what, records: AtomicUsize::new(0) }))
+    }
+}
+
+#[async_trait]
+impl Script for Mischief {
+    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
+        let mut connection = h2::server::handshake(stream).await.map_err(io::Error::other)?;
+        let mut calls = JoinSet::new();
+        loop {
+            tokio::select! {
+                call = connection.accept() => match call {
+                    Some(call) => {
+                        let (request, respond) = call.map_err(io::Error::other)?;
+                        let own = self.0.clone();
+                        calls.spawn(async move { own.call(request, respond).await });
+                    }
+                    None => return Ok(()),
+                },
+                Some(_) = calls.join_next() => {}
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn call(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Outcome {
+        let path = request.uri().path().to_owned();
+        let message = message_of(request.into_body()).await?;
+        match path.rsplit('/').next() {
+            Some("Range") if is_list(&message) => self.list(respond).await,
+            Some("Range") => good(respond, &HEADER).await,
+            Some("Watch") => self.watch(respond).await,
+            _ => refused(respond, "not now"),
+        }
+    }
+
+    async fn list(&self, mut respond: SendResponse<Bytes>) -> Outcome {
+        match self.what {
+            What::EndlessPages => good(respond, &self.page(BATCH, DIRECTORY, 10)).await,
+            What::ForeignPages => good(respond, &self.page(BATCH, "/discox/hostile/demo/deeper", 10)).await,
+            What::HugeValues => good(respond, &self.page(PAGE_OF_HUGE, DIRECTORY, 1 << 20)).await,
+            What::EmptyRecords => good(respond, &[&HEADER[..], &[0x12, 0].repeat(3 << 20)].concat()).await,
+            What::Length(bytes) => {
+                let mut to = begun(&mut respond)?;
+                send(&mut to, [&[0][..], &bytes.to_be_bytes()].concat()).await?;
+                loop {
+                    send(&mut to, vec![0; 64 * 1024]).await?;
+                }
+            }
+            What::Slow => {
+                let mut to = begun(&mut respond)?;
+                send(&mut to, vec![0, 0, 1, 0, 0]).await?;
+                loop {
+                    send(&mut to, vec![0]).await?;
+                    // The slowness is what this is.
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            What::EndlessWatch | What::EmptyEvents => {
+                good(respond, &[&HEADER[..], &field(0x12, &record(RECORD, b"a"))].concat()).await
+            }
+            What::LongStatus => refused(respond, &"%1B[2J%0A".repeat(1_000)),
+            What::Redirect => {
+                let elsewhere = Response::builder().status(302).header("location", "http://127.0.0.1:9/");
+                respond.send_response(elsewhere.body(()).unwrap_or_default(), true).map(drop)
+            }
+            What::NoProtobuf => good(respond, &[0xff; 1_000]).await,
+        }
+    }
+
+    /// A page of records, and the promise of more.
+    fn page(&self, count: usize, directory: &str, value: usize) -> Vec<u8> {
+        let value = vec![b'x'; value];
+        let records = (0..count).flat_map(|_| field(0x12, &record(&self.key(directory), &value)));
+        HEADER.into_iter().chain(records).chain([0x18, 1]).collect()
+    }
+
+    async fn watch(&self, mut respond: SendResponse<Bytes>) -> Outcome {
+        let mut to = begun(&mut respond)?;
+        send(&mut to, message(&[&HEADER[..], &[0x18, 1]].concat())).await?;
+        loop {
+            let events = match self.what {
+                What::EmptyEvents => [0x5a, 0].repeat(1 << 20),
+                _ => (0..BATCH).flat_map(|_| self.event()).collect(),
+            };
+            send(&mut to, message(&[&HEADER[..], &events].concat())).await?;
+        }
+    }
+
+    /// The creation of another record.
+    fn event(&self) -> Vec<u8> {
+        field(0x5a, &field(0x12, &record(&self.key(DIRECTORY), b"x")))
+    }
+
+    /// A key after all before.
+    fn key(&self, directory: &str) -> String {
+        format!("{directory}/h{:012}:80", self.records.fetch_add(1, Relaxed))
+    }
+}
+
+/// Whether a request for a range has an end: a key, and then field 2.
+fn is_list(request: &[u8]) -> bool {
+    let key = request.get(1).map_or(0, |length| usize::from(*length));
+    request.get(2 + key) == Some(&0x12)
+}
+
+/// The first message of a call.
+async fn message_of(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
+    let mut message = Vec::new();
+    while message.len() < 5 || message.len() < 5 + usize::from(message[4]) {
+        let Some(data) = body.data().await else { break };
+        message.extend_from_slice(&data?);
+    }
+    Ok(message.get(5..).unwrap_or_default().to_vec())
+}
+
+fn begun(respond: &mut SendResponse<Bytes>) -> Result<SendStream<Bytes>, h2::Error> {
+    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap_or_default();
+    respond.send_response(head, false)
+}
+
+async fn good(mut respond: SendResponse<Bytes>, body: &[u8]) -> Outcome {
+    let mut to = begun(&mut respond)?;
+    send(&mut to, message(body)).await?;
+    to.send_trailers(status("0", ""))
+}
+
+fn refused(mut respond: SendResponse<Bytes>, why: &str) -> Outcome {
+    begun(&mut respond)?.send_trailers(status("14", why))
+}
+
+fn status(code: &'static str, said: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(code));
+    if let Ok(said) = said.parse() {
+        trailers.insert("grpc-message", said);
+    }
+    trailers
+}
+
+/// Sends as much as the other side takes, as it takes it.
+async fn send(to: &mut SendStream<Bytes>, bytes: impl Into<Bytes>) -> Outcome {
+    let mut bytes = bytes.into();
+    while !bytes.is_empty() {
+        to.reserve_capacity(bytes.len());
+        let Some(room) = poll_fn(|context| to.poll_capacity(context)).await else {
+            return Err(h2::Reason::CANCEL.into());
+        };
+        let room = room?.min(bytes.len());
+        to.send_data(bytes.split_to(room), false)?;
+    }
+    Ok(())
+}
+
+/// As gRPC sends it.
+fn message(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&[0][..], &length.to_be_bytes(), body].concat()
+}
+
+fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    // Version 1.
+    [field(0x0a, key.as_bytes()), vec![0x20, 1], field(0x2a, value)].concat()
+}
+
+/// A field of bytes.
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![tag];
+    let mut length = bytes.len();
+    while length > 0x7f {
+        field.push(0x80 | (length & 0x7f) as u8);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(bytes);
+    field
+}

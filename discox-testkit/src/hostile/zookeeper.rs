@@ -1,0 +1,200 @@
+//! A ZooKeeper server that means no good, by its wire protocol. It grants sessions and answers `sync`, so that
+//! the connection counts as good.
+
+use std::{io, sync::OnceLock};
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    sync::Mutex,
+};
+
+use super::{bytes::without_end, server::Script};
+
+/// What it answers to everything but `sync` and pings.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mischief {
+    /// An answer that says to have this length, and never ends.
+    Length(i32),
+    /// Children of a directory, so many by their count, and not one of them there.
+    Claimed(i32),
+    /// Children of a directory, a million.
+    MillionChildren,
+    /// A few children with data of 1 MB each, whatever was asked for.
+    HugeData,
+    /// Changes without end, of ever other nodes, and no answer to those who want to read them.
+    EndlessEvents,
+    /// Numbers of requests that nobody made.
+    OtherNumbers,
+    /// Errors that do not exist.
+    OtherErrors,
+    /// Nothing at all after the header.
+    Empty,
+}
+
+const PING: i32 = 11;
+const SYNC: i32 = 9;
+const CHILDREN: i32 = 8;
+const GET: i32 = 4;
+const MULTI_READ: i32 = 22;
+const WATCH: i32 = 106;
+
+/// The directory that the suite's service has.
+const DIRECTORY: &str = "/discox/hostile/demo";
+
+#[async_trait]
+impl Script for Mischief {
+    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        frame(&mut stream).await?;
+        let session = fastrand::i64(1..);
+        // Protocol, session timeout in ms, session, password, not read-only.
+        let hello =
+            [&[0; 4][..], &4_000_i32.to_be_bytes(), &session.to_be_bytes(), &text(&"p".repeat(16)), &[0]];
+        send(&mut stream, &hello.concat()).await?;
+        loop {
+            let request = frame(&mut stream).await?;
+            let (number, operation) = (int(&request, 0), int(&request, 4));
+            let answer = match operation {
+                PING => Some(reply(number, 0, b"")),
+                SYNC => Some(reply(number, 0, &text("/"))),
+                _ => self.answer(number, operation, &request),
+            };
+            match (answer, *self) {
+                (Some(answer), _) => send(&mut stream, &answer).await?,
+                (None, Self::Length(length)) => {
+                    stream.write_all(&length.to_be_bytes()).await?;
+                    return without_end(&mut stream, &[0; 64 * 1024]).await;
+                }
+                (None, _) => return events(stream.into_inner(), number).await,
+            }
+        }
+    }
+}
+
+impl Mischief {
+    /// The answer, none where it goes on without end.
+    fn answer(self, number: i32, operation: i32, request: &[u8]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::Length(_) => return None,
+            Self::OtherNumbers => reply(number.wrapping_add(1_000), 0, b""),
+            Self::OtherErrors => reply(number, -9_999, b""),
+            Self::Empty => reply(number, 0, b""),
+            _ if operation == WATCH => reply(number, 0, b""),
+            Self::Claimed(count) if operation == CHILDREN => reply(number, 0, &count.to_be_bytes()),
+            Self::MillionChildren if operation == CHILDREN => reply(number, 0, a_million()),
+            Self::HugeData if operation == CHILDREN => reply(number, 0, &names(100)),
+            Self::EndlessEvents if operation == CHILDREN => return None,
+            Self::HugeData if operation == MULTI_READ => reply(number, 0, &all_huge(request)),
+            _ if operation == MULTI_READ => reply(number, 0, &all_gone(request)),
+            // No such node.
+            _ => reply(number, -101, b""),
+        })
+    }
+}
+
+/// No children, and then creations without end. Probes are answered by the way; what else is asked is not.
+async fn events(stream: TcpStream, children: i32) -> io::Result<()> {
+    let (from, to) = stream.into_split();
+    let (mut from, to) = (BufReader::new(from), Mutex::new(to));
+    send(&mut *to.lock().await, &reply(children, 0, &names(0))).await?;
+    let probes = async {
+        loop {
+            let request = frame(&mut from).await?;
+            let answer = match int(&request, 4) {
+                PING => reply(int(&request, 0), 0, b""),
+                SYNC => reply(int(&request, 0), 0, &text("/")),
+                _ => continue,
+            };
+            send(&mut *to.lock().await, &answer).await?;
+        }
+    };
+    let events = async {
+        let mut next = 0;
+        loop {
+            let batch: Vec<u8> = (0..100).flat_map(|_| event(&mut next)).collect();
+            to.lock().await.write_all(&batch).await?;
+        }
+    };
+    tokio::select! {
+        ended = probes => ended,
+        ended = events => ended,
+    }
+}
+
+fn event(next: &mut u32) -> Vec<u8> {
+    *next += 1;
+    let path = format!("{DIRECTORY}/{}", name(*next));
+    // Created, connected.
+    let body = [&1_i32.to_be_bytes()[..], &3_i32.to_be_bytes(), &text(&path)].concat();
+    let frame = reply(-1, 0, &body);
+    [&length(&frame)[..], &frame].concat()
+}
+
+/// Made once: others wait for it.
+fn a_million() -> &'static [u8] {
+    static MILLION: OnceLock<Vec<u8>> = OnceLock::new();
+    MILLION.get_or_init(|| names(1_000_000))
+}
+
+fn names(count: i32) -> Vec<u8> {
+    let names = (0..count.unsigned_abs()).flat_map(|number| text(&name(number)));
+    count.to_be_bytes().into_iter().chain(names).collect()
+}
+
+fn name(number: u32) -> String {
+    format!("10.{}.{}.{}:{}", number >> 16 & 255, number >> 8 & 255, number & 255, 1 + (number >> 24))
+}
+
+/// How many nodes a multi-read asks for.
+fn asked(request: &[u8]) -> usize {
+    let needle = [&GET.to_be_bytes()[..], &[0, 0xff, 0xff, 0xff, 0xff]].concat();
+    request.windows(needle.len()).filter(|bytes| *bytes == needle).count()
+}
+
+fn all_huge(request: &[u8]) -> Vec<u8> {
+    let data = vec![b'x'; 1_000_000];
+    let one = [&GET.to_be_bytes()[..], &[0; 5], &length(&data), &data, &[0; 68]].concat();
+    [one.repeat(asked(request)), end()].concat()
+}
+
+fn all_gone(request: &[u8]) -> Vec<u8> {
+    let gone = (-101_i32).to_be_bytes();
+    let one = [&(-1_i32).to_be_bytes()[..], &[0], &gone, &gone].concat();
+    [one.repeat(asked(request)), end()].concat()
+}
+
+/// The end of a multi-read.
+fn end() -> Vec<u8> {
+    vec![0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 0xff]
+}
+
+fn reply(number: i32, error: i32, body: &[u8]) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &1_i64.to_be_bytes(), &error.to_be_bytes(), body].concat()
+}
+
+async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(stream.read_i32().await?).unwrap_or(0);
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
+    stream.write_all(&length(frame)).await?;
+    stream.write_all(frame).await
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&length(text.as_bytes())[..], text.as_bytes()].concat()
+}
+
+fn length(bytes: &[u8]) -> [u8; 4] {
+    i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_be_bytes()
+}
+
+/// The number at this place of a request, 0 where it is shorter.
+fn int(bytes: &[u8], at: usize) -> i32 {
+    bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_be_bytes)
+}
