@@ -75,6 +75,22 @@ async fn wrong_input_gets_one_line_that_names_it_and_exit_code_2() -> Result<()>
         (&["list", "--backend-endpoint", "127.0.0.1:1", "--service", "a/b"], &["service_name", "`a/b`"]),
         (&["list", "--output", "yaml"], &["yaml", "text", "json"]),
         (&["watch", "--grace", "soon"], &["--grace", "soon"]),
+        (
+            &["list", "--backend-endpoint", "127.0.0.1:1", "--service", "demo", "--user", "u"],
+            &["password", "--password-file"],
+        ),
+        (
+            &["list", "--backend-endpoint", "127.0.0.1:1", "--service", "demo", "--token-file", "t"],
+            &["token", "--token-file", "does not apply to etcd"],
+        ),
+        (
+            &["list", "--backend-endpoint", "http://127.0.0.1:1", "--service", "demo", "--tls-ca", "ca.pem"],
+            &["backend_endpoints", "use https://"],
+        ),
+        (
+            &["list", "--backend-endpoint", "127.0.0.1:1", "--service", "demo", "--client", "curl"],
+            &["--client", "use reqwest|consulrs|zookeeper-client|zookeeper-async"],
+        ),
         (&["register", "--heart-beat", "5"], &["--heart-beat", "5"]),
     ];
     for (args, told) in cases {
@@ -204,6 +220,19 @@ async fn watch_waits_for_the_registry_and_says_so_once() -> Result<()> {
         watch.silent(Duration::from_millis(1500)).await?;
         watch.signal(Signal::TERM)?;
         watch.end().await?.with(0, 0)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_are_given_by_files_and_not_by_flags() -> Result<()> {
+    let help = run(&["list", "--help"]).await?.with(0, 0)?;
+    for word in ["--tls-ca", "--tls-cert", "--tls-key", "--user", "--password-file", "--token-file", "--acl"]
+    {
+        assert!(help.output.contains(word), "{word} is missing in {}", help.output);
+    }
+    for secret in ["--password ", "--token "] {
+        assert!(!help.output.contains(secret), "{secret} would be in the process list");
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use discox::{BackendType, ClientCrate};
 
-use crate::output::Format;
+use crate::{output::Format, security::Security};
 
 /// Registers and discovers services on etcd, ZooKeeper or Consul.
 ///
@@ -68,6 +68,9 @@ pub(crate) struct Common {
         hide_env_values = true
     )]
     pub(crate) output: Option<Format>,
+
+    #[command(flatten)]
+    pub(crate) security: Security,
 }
 
 /// What to do.

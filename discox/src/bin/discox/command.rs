@@ -5,19 +5,25 @@ use std::{ffi::OsString, io, os::unix::process::ExitStatusExt, process::ExitStat
 use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::{failure::Failure, signals::Signal};
+use crate::{failure::Failure, security::SECRETS, signals::Signal};
 
 /// COMMAND, running.
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// Starts it, with our standard input, output and error. None when there is no COMMAND.
+    /// Starts it, with our standard input, output, error and variables, but for our secrets. None when
+    /// there is no COMMAND.
     ///
     /// # Errors
     /// With the exit code that a shell gives: 127 when there is no such program, else 126.
     pub(crate) fn start(command: &[OsString]) -> Result<Option<Self>, Failure> {
         let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-        match Command::new(program).args(arguments).spawn() {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        for secret in SECRETS {
+            command.env_remove(secret);
+        }
+        match command.spawn() {
             Ok(child) => Ok(Some(Self(child))),
             Err(error) => {
                 let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };

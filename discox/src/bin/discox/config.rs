@@ -73,7 +73,7 @@ pub(crate) fn register(common: Common, args: Register, file: File) -> Result<Reg
         heart_beat_period: args.heart_beat.or(file.heart_beat).unwrap_or(defaults.heart_beat_period),
         ttl: args.ttl.or(file.ttl),
         health_check_endpoint: args.health_check.or(file.health_check),
-        connection: connection(common.client, file.connection),
+        connection: common.security.over(connection(common.client, file.connection)),
     })
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn list(common: Common, args: List, file: File) -> Result<DiscoverCon
         discover_prefix: common.prefix.or(file.prefix).unwrap_or_default(),
         service_name: common.service.or(file.service).unwrap_or_default(),
         include_warning: args.include_warning || file.include_warning,
-        connection: connection(common.client, file.connection),
+        connection: common.security.over(connection(common.client, file.connection)),
         ..DiscoverConfig::default()
     })
 }

@@ -77,16 +77,30 @@ impl From<clap::Error> for Failure {
 /// The flag by which a field of the library's configuration is set here.
 fn flag(field: &str) -> Option<&'static str> {
     Some(match field {
+        "acl" => "--acl",
         "attr" => "--attr",
         "backend_endpoints" => "--backend-endpoint",
         "backend_type" => "--backend",
+        "client" => "--client",
+        "datacenter" => "--datacenter",
         "discover_prefix" => "--prefix",
         "grace" => "--grace",
         "health_check_endpoint" => "--health-check",
         "heart_beat_period" => "--heart-beat",
+        "lock_service" => "--lock-service",
+        "namespace" => "--namespace",
+        "partition" => "--partition",
+        "password" => "--password-file",
+        "sasl" => "--sasl",
         "service_endpoint" => "--endpoint",
         "service_name" => "--service",
+        "tls" => "--tls-ca",
+        "tls.cert" => "--tls-cert",
+        "tls.key" => "--tls-key",
+        "tls.server_name" => "--tls-server-name",
+        "token" => "--token-file",
         "ttl" => "--ttl",
+        "user" => "--user",
         _ => return None,
     })
 }

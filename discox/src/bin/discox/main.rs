@@ -21,6 +21,7 @@ mod list;
 mod logging;
 mod output;
 mod register;
+mod security;
 mod signals;
 mod watch;
 
