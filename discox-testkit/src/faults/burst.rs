@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     book::Book,
-    stage::{Live, Stage, Via},
+    stage::{Live, Stage, Via, start_all},
     watcher::Watcher,
 };
 use crate::{server::Kind, wait::eventually};
@@ -93,8 +93,7 @@ impl Crowd {
                 let register = registry.register(RegisterConfig { service_name, ..config })?;
                 crowd.fleet.push(Live { endpoint, register });
             }
-            let newest = &crowd.fleet[crowd.fleet.len() - EACH..];
-            try_join_all(newest.iter().map(|live| live.register.start())).await?;
+            start_all(&crowd.fleet[crowd.fleet.len() - EACH..]).await?;
             crowd.registries.push(registry);
         }
         for (connection, registry) in crowd.registries.iter().enumerate() {

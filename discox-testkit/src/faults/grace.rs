@@ -2,15 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use discox_core::Registry;
-use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
 use super::{
     notes::TOO_MUCH,
     process::Process,
-    stage::{Live, Stage, Via},
+    stage::{Live, Stage, Via, start_all},
 };
 use crate::{
     conformance::What,
@@ -54,8 +53,7 @@ pub(crate) async fn grace_by_default_removes_the_dead_and_none_of_100(stage: &mu
     grace_removes_the_dead_and_none_of_100(stage).await
 }
 
-/// On ten connections, in this process; one after the other, since a start may take a busy registry no longer
-/// than it says.
+/// On ten connections, in this process, one after the other.
 async fn hundred(stage: &mut Stage) -> Result<()> {
     for connection in 0..10 {
         let registry: Arc<dyn Registry> = stage.connect(Via::Doors)?;
@@ -65,8 +63,7 @@ async fn hundred(stage: &mut Stage) -> Result<()> {
             let register = registry.register(stage.register_config(&endpoint, "one of 100", Via::Doors))?;
             stage.fleet.push(Live { endpoint, register });
         }
-        let newest = &stage.fleet[stage.fleet.len() - 10..];
-        try_join_all(newest.iter().map(|live| live.register.start())).await.context("100 starts")?;
+        start_all(&stage.fleet[stage.fleet.len() - 10..]).await?;
     }
     Ok(())
 }

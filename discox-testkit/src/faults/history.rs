@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{
-    stage::{Live, Stage, Via},
+    stage::{Live, Stage, Via, start_all},
     tools,
 };
 
@@ -41,7 +41,7 @@ async fn changing(stage: &mut Stage) -> Result<Vec<usize>> {
         let register = registry.register(stage.register_config(&endpoint, "change 0", Via::Direct))?;
         stage.fleet.push(Live { endpoint, register });
     }
-    try_join_all(stage.fleet[before..].iter().map(|live| live.register.start())).await?;
+    start_all(&stage.fleet[before..]).await?;
     stage.wait_until_right(Duration::from_secs(10)).await?;
     Ok((before..stage.fleet.len()).collect())
 }

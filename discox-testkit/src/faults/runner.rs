@@ -140,8 +140,10 @@ fn in_its_own_process(cell: &Cell) -> Result<()> {
 /// Plays a cell once and keeps what it measured.
 async fn noted(suite: Arc<Suite>, cell: Cell, form: Form) -> Result<()> {
     let (name, notes, began) = (cell.to_string(), Arc::new(Notes::default()), Instant::now());
+    // A run whose stage did not stand fails too, but is none that the fault had.
+    let stage = Stage::open(suite, &cell, form, notes.clone()).await?;
     // A panic is a failure like others.
-    let played = AssertUnwindSafe(once(suite, cell, form, notes.clone())).catch_unwind().await;
+    let played = AssertUnwindSafe(once(stage)).catch_unwind().await;
     let outcome = played.unwrap_or_else(|_| Err(anyhow!("it panicked, see above")));
     if options::are_tested() {
         return outcome;
@@ -150,10 +152,10 @@ async fn noted(suite: Arc<Suite>, cell: Cell, form: Form) -> Result<()> {
     outcome.and(kept)
 }
 
-async fn once(suite: Arc<Suite>, cell: Cell, form: Form, notes: Arc<Notes>) -> Result<()> {
-    let limit = form.choose(Duration::from_secs(200), Duration::from_secs(1_800));
-    let mut stage = Stage::open(suite, &cell, form, notes).await?;
-    let played = timeout(limit, (cell.fault.play)(&mut stage)).await;
+async fn once(mut stage: Stage) -> Result<()> {
+    let limit = stage.form.choose(Duration::from_secs(200), Duration::from_secs(1_800));
+    let play = stage.cell.fault.play;
+    let played = timeout(limit, play(&mut stage)).await;
     let played = played.unwrap_or_else(|_| Err(anyhow!("not over within {limit:?}")));
     let judged = stage.judge();
     let outcome = match (played, judged) {

@@ -120,11 +120,7 @@ impl Stage {
             };
             self.fleet.push(Live { endpoint, register });
         }
-        // A busy machine may take longer than one start waits: what is under test comes later.
-        let starts = join_all(self.fleet.iter().map(|live| async {
-            eventually(UP, "a start", async || live.register.start().await.ok()).await
-        }));
-        starts.await.into_iter().collect::<Result<Vec<()>>>()?;
+        start_all(&self.fleet).await?;
         for i in 0..watchers {
             let discovery = self.discovery(self.settings.grace, Via::Doors);
             let discover = match i {
@@ -307,6 +303,15 @@ impl Stage {
         self.shared.close().await;
         Ok(())
     }
+}
+
+/// Starts registrations before the fault: a busy machine may take longer than one start waits.
+pub(crate) async fn start_all(fleet: &[Live]) -> Result<()> {
+    let starts = fleet.iter().map(|live| async {
+        let start = eventually(UP, "a start", async || live.register.start().await.ok());
+        start.await.with_context(|| format!("{}: {:?}", live.endpoint, live.register.status()))
+    });
+    try_join_all(starts).await.map(drop)
 }
 
 /// A long log is read at both ends.
