@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Error;
+use crate::{Error, Snapshot};
 
 /// One difference between what the cacher was last told and what the registry holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,6 +58,15 @@ pub trait EndpointCacher: Send + Sync + 'static {
                 Update::Delete(endpoint) => self.delete(endpoint),
             }
         }
+    }
+
+    /// As [`EndpointCacher::apply`], which it calls by default. A cacher that wants whole lists finds
+    /// them here: the batch leads from the list that this discovery has told so far to the one that it
+    /// tells now. [`LiteEndpoint`](crate::LiteEndpoint) shows the latter as it is, so that no list is
+    /// kept twice.
+    fn advance(&self, from: &Arc<Snapshot>, to: &Arc<Snapshot>, batch: &[Update]) {
+        let _ = (from, to);
+        self.apply(batch);
     }
 
     /// What happens to the discovery as a whole. By default nothing is done.

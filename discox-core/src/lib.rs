@@ -10,7 +10,7 @@
 //! - registering: [`Register`] → keep-alive loop → [`backend::Link::register`], kept alive and
 //!   verified by one heart beat per connection and period, [`backend::Link::verify`];
 //! - discovering: [`backend::Source::open`] and [`backend::Watch::next`] → the mirror, which makes the
-//!   only diff and holds removals after an outage → [`EndpointCacher::apply`].
+//!   only diff and holds removals after an outage → [`EndpointCacher::advance`].
 
 pub mod backend;
 mod backoff;
@@ -26,6 +26,7 @@ mod discovery;
 mod endpoint;
 mod error;
 mod heartbeat;
+mod index;
 mod keeper;
 pub mod key;
 mod link;

@@ -147,11 +147,19 @@ impl LiteEndpoint {
         Changes { current: self.current.clone(), version }
     }
 
-    fn write(&self, change: impl FnOnce(&mut Snapshot)) {
+    /// Changes a copy of the current snapshot, which shares with it what stays.
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.replace(|current| {
+            let mut next = Snapshot::clone(current);
+            change(&mut next);
+            Arc::new(next)
+        });
+    }
+
+    fn replace(&self, next: impl FnOnce(&Arc<Snapshot>) -> Arc<Snapshot>) {
         let _one_at_a_time = lock(&self.writing);
-        let mut next = Snapshot::clone(&self.current.load());
-        change(&mut next);
-        self.current.store(Arc::new(next));
+        let next = next(&self.current.load());
+        self.current.store(next);
         self.version.send_modify(|version| *version += 1);
         self.confirmed();
     }
@@ -179,11 +187,11 @@ impl LiteEndpoint {
 
 impl EndpointCacher for LiteEndpoint {
     fn add_or_update(&self, endpoint: &str, attribute: &[u8]) {
-        self.write(|next| next.put(endpoint.into(), Bytes::copy_from_slice(attribute)));
+        self.change(|next| next.put(endpoint.into(), Bytes::copy_from_slice(attribute)));
     }
 
     fn delete(&self, endpoint: &str) {
-        self.write(|next| next.delete(endpoint));
+        self.change(|next| next.delete(endpoint));
     }
 
     fn add_error(&self, error: &Error) {
@@ -191,13 +199,18 @@ impl EndpointCacher for LiteEndpoint {
     }
 
     fn apply(&self, batch: &[Update]) {
-        self.write(|next| {
-            for update in batch {
-                match update {
-                    Update::Put(endpoint, attr) => next.put(endpoint.clone(), attr.clone()),
-                    Update::Delete(endpoint) => next.delete(endpoint),
-                }
+        self.change(|next| next.apply(batch));
+    }
+
+    /// Shares the list with the discovery, if it is the only one that has fed this cache.
+    fn advance(&self, from: &Arc<Snapshot>, to: &Arc<Snapshot>, batch: &[Update]) {
+        self.replace(|current| {
+            if Arc::ptr_eq(current, from) || current.is_empty() && from.is_empty() {
+                return to.clone();
             }
+            let mut next = Snapshot::clone(current);
+            next.apply(batch);
+            Arc::new(next)
         });
     }
 
@@ -301,6 +314,28 @@ mod tests {
         cache.delete("a:2");
         let left = changes.wait_for(|snapshot| snapshot.len() == 2).await.unwrap();
         assert_eq!(left.endpoints(), ["a:1", "a:3"]);
+    }
+
+    #[test]
+    fn a_list_is_shared_with_the_only_discovery_and_merged_with_those_of_others() {
+        let (empty, mut one) = (Arc::new(Snapshot::default()), Snapshot::default());
+        let puts = ["a:1", "a:2"].map(|endpoint| [Update::Put(endpoint.into(), Bytes::new())]);
+        one.apply(&puts[0]);
+        let one = Arc::new(one);
+        let mut two = Snapshot::clone(&one);
+        two.apply(&puts[1]);
+        let two = Arc::new(two);
+
+        let cache = LiteEndpoint::new();
+        cache.advance(&empty, &one, &puts[0]);
+        cache.advance(&one, &two, &puts[1]);
+        assert!(Arc::ptr_eq(&cache.snapshot(), &two));
+
+        let cache = LiteEndpoint::new();
+        cache.add_or_update("b:1", b"");
+        cache.advance(&empty, &one, &puts[0]);
+        cache.advance(&one, &two, &puts[1]);
+        assert_eq!(cache.list(), ["a:1", "a:2", "b:1"]);
     }
 
     #[test]

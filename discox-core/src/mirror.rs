@@ -1,16 +1,12 @@
 //! The last known set of a service: the only diff, and the grace after an outage.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    ConnectionConfig, Update,
+    ConnectionConfig, Snapshot as Shown, Update,
     backend::{Budget, Change, Exceeded, Snapshot},
 };
 
@@ -24,7 +20,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 /// reached, so that an outage pauses every clock and restarts none.
 #[derive(Debug)]
 pub(crate) struct Mirror {
-    shown: HashMap<Arc<str>, Bytes>,
+    shown: Arc<Shown>,
     /// Shown, but missing from the registry: until when each is held.
     held: HashMap<Arc<str>, Duration>,
     grace: Duration,
@@ -41,7 +37,7 @@ impl Mirror {
     pub(crate) fn new(grace: Duration, settings: &ConnectionConfig) -> Self {
         let twice = |limit: usize| limit.saturating_mul(2);
         Self {
-            shown: HashMap::new(),
+            shown: Arc::default(),
             held: HashMap::new(),
             grace,
             grace_ends: Duration::ZERO,
@@ -59,6 +55,11 @@ impl Mirror {
 
     pub(crate) fn len(&self) -> usize {
         self.shown.len()
+    }
+
+    /// What the cacher has been told, all in all.
+    pub(crate) fn shown(&self) -> &Arc<Shown> {
+        &self.shown
     }
 
     /// How many removals are held, and how much of the grace is left.
@@ -124,18 +125,24 @@ impl Mirror {
     }
 
     fn replace(&mut self, list: Snapshot, now: Instant) -> Vec<Update> {
-        let present: HashSet<Arc<str>> = list.iter().map(|(endpoint, _)| endpoint.clone()).collect();
-        let mut updates: Vec<_> =
-            list.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr)).collect();
-        let missing: Vec<_> =
-            self.shown.keys().filter(|endpoint| !present.contains(*endpoint)).cloned().collect();
+        let mut present = vec![false; self.shown.len()];
+        let mut updates = Vec::new();
+        for (endpoint, attr) in list {
+            let position = self.shown.position(&endpoint);
+            if let Some(present) = position.and_then(|position| present.get_mut(position)) {
+                *present = true;
+            }
+            updates.extend(self.put(endpoint, attr));
+        }
+        let missing = self.shown.iter().zip(present).filter(|(_, present)| !present);
+        let missing: Vec<_> = missing.map(|(entry, _)| entry.endpoint.clone()).collect();
         updates.extend(missing.into_iter().filter_map(|endpoint| self.delete(endpoint, now)));
         updates
     }
 
     fn put(&mut self, endpoint: Arc<str>, attr: Bytes) -> Option<Update> {
         self.held.remove(&endpoint);
-        let known = self.shown.get(&endpoint);
+        let known = self.shown.attr(&endpoint);
         if known == Some(&attr) {
             return None;
         }
@@ -150,7 +157,7 @@ impl Mirror {
             }
             return None;
         }
-        self.shown.insert(endpoint.clone(), attr.clone());
+        Arc::make_mut(&mut self.shown).put(endpoint.clone(), attr.clone());
         Some(Update::Put(endpoint, attr))
     }
 
@@ -159,7 +166,7 @@ impl Mirror {
         if self.reachable.read(now) >= until {
             return self.remove(&endpoint);
         }
-        if self.shown.contains_key(&endpoint) {
+        if self.shown.position(&endpoint).is_some() {
             // Once held, a further outage must not prolong it.
             self.held.entry(endpoint).or_insert(until);
         }
@@ -173,9 +180,10 @@ impl Mirror {
 
     fn remove(&mut self, endpoint: &Arc<str>) -> Option<Update> {
         self.held.remove(endpoint);
-        let (endpoint, attr) = self.shown.remove_entry(endpoint)?;
-        self.budget.give_back(size(&endpoint, &attr));
-        Some(Update::Delete(endpoint))
+        let attr = self.shown.attr(endpoint)?;
+        self.budget.give_back(size(endpoint, attr));
+        Arc::make_mut(&mut self.shown).delete(endpoint);
+        Some(Update::Delete(endpoint.clone()))
     }
 }
 

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::HashMap;
+
+use crate::{Update, index::Index};
 
 /// Entries a block: about the root of 10,000, where copying a block and copying the list of blocks
 /// cost the same.
@@ -17,8 +18,8 @@ type Block = [Option<Entry>; BLOCK];
 /// One endpoint with its attr.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
-    endpoint: Arc<str>,
-    attr: Bytes,
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) attr: Bytes,
 }
 
 impl Entry {
@@ -37,7 +38,7 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     blocks: Vec<Arc<Block>>,
-    positions: HashMap<Arc<str>, usize>,
+    index: Index,
     len: usize,
 }
 
@@ -60,7 +61,7 @@ impl Snapshot {
 
     /// The attr of an endpoint.
     pub fn attr(&self, endpoint: &str) -> Option<&Bytes> {
-        self.positions.get(endpoint).and_then(|position| self.get(*position)).map(Entry::attr)
+        self.position(endpoint).and_then(|position| self.get(position)).map(Entry::attr)
     }
 
     /// All entries, in arbitrary order.
@@ -75,28 +76,47 @@ impl Snapshot {
         endpoints
     }
 
-    pub(crate) fn put(&mut self, endpoint: Arc<str>, attr: Bytes) {
-        let position = match self.positions.get(&endpoint) {
-            Some(position) => *position,
-            None => {
-                self.positions.insert(endpoint.clone(), self.len);
-                self.len += 1;
-                self.len - 1
+    pub(crate) fn apply(&mut self, batch: &[Update]) {
+        for update in batch {
+            match update {
+                Update::Put(endpoint, attr) => self.put(endpoint.clone(), attr.clone()),
+                Update::Delete(endpoint) => self.delete(endpoint),
             }
-        };
+        }
+    }
+
+    /// Where an endpoint sits until others go.
+    pub(crate) fn position(&self, endpoint: &str) -> Option<usize> {
+        self.find(self.index.hash(endpoint), endpoint)
+    }
+
+    fn find(&self, hash: u32, endpoint: &str) -> Option<usize> {
+        self.index
+            .find(hash, |position| self.get(position).is_some_and(|entry| entry.endpoint() == endpoint))
+    }
+
+    pub(crate) fn put(&mut self, endpoint: Arc<str>, attr: Bytes) {
+        let hash = self.index.hash(&endpoint);
+        let position = self.find(hash, &endpoint).unwrap_or_else(|| {
+            self.index.insert(hash, self.len);
+            self.len += 1;
+            self.len - 1
+        });
         self.set(position, Some(Entry { endpoint, attr }));
     }
 
     /// Removes an endpoint; the last one takes its place, so that no gap is left.
     pub(crate) fn delete(&mut self, endpoint: &str) {
-        let Some(position) = self.positions.remove(endpoint) else { return };
+        let hash = self.index.hash(endpoint);
+        let Some(position) = self.find(hash, endpoint) else { return };
+        self.index.remove(hash, position);
         self.len -= 1;
         let last = self.take(self.len);
         if position == self.len {
             return;
         }
         if let Some(last) = last {
-            self.positions.insert(last.endpoint.clone(), position);
+            self.index.relocate(self.index.hash(&last.endpoint), self.len, position);
             self.set(position, Some(last));
         }
     }

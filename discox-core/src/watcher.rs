@@ -81,9 +81,7 @@ impl<'a, L: Link> Watcher<'a, L> {
     async fn session(&mut self) -> Result<Infallible> {
         let up = self.connected().await?;
         let (list, mut watch) = self.open(&up).await?;
-        let updates = self.mirror.reset(list, Instant::now());
-        self.apply(updates).await?;
-        self.within_limits()?;
+        self.take_in(|mirror| mirror.reset(list, Instant::now())).await?;
         self.in_sync()?;
         let mut heard = self.shared.pulse.heard();
         loop {
@@ -95,23 +93,17 @@ impl<'a, L: Link> Watcher<'a, L> {
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Step::RemovalsDue,
                 Ok(()) = heard.changed() => Step::Confirmed,
             };
-            let updates = match step {
-                Step::Changes(changes) => self.mirror.change(changes, Instant::now()),
-                Step::RemovalsDue => self.mirror.release(Instant::now()),
+            match step {
+                Step::Changes(changes) => {
+                    self.take_in(|mirror| mirror.change(changes, Instant::now())).await?;
+                }
+                Step::RemovalsDue => self.take_in(|mirror| mirror.release(Instant::now())).await?,
                 Step::Confirmed => {
                     self.report(|_| {});
                     self.callbacks.call(|cacher| cacher.on_event(&Event::Confirmed))?;
-                    continue;
                 }
-            };
-            self.apply(updates).await?;
-            self.within_limits()?;
+            }
         }
-    }
-
-    /// What was told is true, but not all that there is.
-    fn within_limits(&mut self) -> Result<()> {
-        self.mirror.exceeded().map_or(Ok(()), |exceeded| Err(exceeded.into()))
     }
 
     /// Waits for the connection, and tells when it cannot be made.
@@ -145,14 +137,18 @@ impl<'a, L: Link> Watcher<'a, L> {
         }
     }
 
-    async fn apply(&self, updates: Vec<Update>) -> Result<()> {
+    /// Lets the mirror take something in, and the cacher know what that changes.
+    async fn take_in(&mut self, change: impl FnOnce(&mut Mirror) -> Vec<Update>) -> Result<()> {
+        let from = self.mirror.shown().clone();
+        let updates = change(&mut self.mirror);
         if !updates.is_empty() {
             // A slow cacher blocks this thread: first let run what waits for it and cannot be stolen.
             tokio::task::yield_now().await;
-            self.callbacks.call(|cacher| cacher.apply(&updates))?;
+            self.callbacks.call(|cacher| cacher.advance(&from, self.mirror.shown(), &updates))?;
         }
         self.report(|_| {});
-        Ok(())
+        // What was told is true, but with a limit exceeded not all that there is.
+        self.mirror.exceeded().map_or(Ok(()), |exceeded| Err(exceeded.into()))
     }
 
     /// A full list has been applied: for the first time, or again.
