@@ -7,7 +7,7 @@ use discox::BackendType;
 use discox_testkit::server::{Kind, Servers};
 
 use crate::{
-    client::{Client, Entry, Sight, Watching},
+    client::{Client, Sight, Watching},
     facade::Discox,
     lane::Lane,
     options::Options,
@@ -35,24 +35,23 @@ impl Bench {
     }
 }
 
-/// A registry of its own for one workload, and a raw client on it that makes the changes which others
-/// watch.
+/// A registry of its own for one workload.
 pub struct World {
     /// Which registry.
     pub backend: BackendType,
     /// `127.0.0.1:PORT`.
     pub address: String,
-    driver: Lane,
-    raw: Arc<dyn Raw>,
+    /// Fills it.
+    pub driver: Driver,
     _servers: Servers,
 }
 
 impl World {
-    /// Starts the server.
+    /// Starts the server, and notes what it is.
     ///
     /// # Errors
     /// There is none to be had.
-    pub async fn start(backend: BackendType) -> Result<Self> {
+    pub async fn start(bench: &mut Bench, backend: BackendType) -> Result<Self> {
         let kind = match backend {
             BackendType::Etcd => Kind::Etcd,
             BackendType::Zookeeper => Kind::Zookeeper,
@@ -65,37 +64,52 @@ impl World {
             servers = servers.env("JVMFLAGS", "-Xmx1g -XX:TieredStopAtLevel=4");
         }
         let servers = servers.start().await?;
-        let address = servers.addresses().into_iter().next().context("no address")?;
-        let driver = Lane::new("driver")?;
-        let raw = driver
-            .run({
-                let address = address.clone();
-                move || async move { Ok(Arc::from(raw::connect(backend, &address).await?)) }
-            })
-            .await?;
-        Ok(Self { backend, address, driver, raw, _servers: servers })
+        let member = servers.members().first().context("no server")?;
+        bench.report.note_environment(member.version().await);
+        let address = member.address().to_owned();
+        let driver = Driver::connect(backend, &address).await?;
+        Ok(Self { backend, address, driver, _servers: servers })
+    }
+}
+
+/// A raw client that makes the changes which others watch, on a lane of its own.
+pub struct Driver {
+    lane: Lane,
+    raw: Arc<dyn Raw>,
+}
+
+impl Driver {
+    /// Connects to the registry.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn connect(backend: BackendType, address: &str) -> Result<Self> {
+        let (lane, address) = (Lane::new("driver")?, address.to_owned());
+        let connect = move || async move { Ok(Arc::from(raw::connect(backend, &address).await?)) };
+        let raw = lane.run(connect).await?;
+        Ok(Self { lane, raw })
     }
 
     /// Writes the first `n` endpoints of a service.
     ///
     /// # Errors
     /// The registry's.
-    pub async fn fill(&self, service: &str, n: usize, side: Side) -> Result<()> {
+    pub async fn fill(&self, service: &str, n: usize, layout: Layout) -> Result<()> {
         let (raw, service) = (self.raw.clone(), service.to_owned());
-        self.driver.run(move || async move { raw.fill(&service, n, side.layout()).await }).await
+        self.lane.run(move || async move { raw.fill(&service, n, layout).await }).await
     }
 
-    /// Does something with the raw client that makes the changes.
+    /// Does something with the raw client.
     ///
     /// # Errors
     /// Its own.
-    pub async fn drive<T, F>(&self, work: impl FnOnce(Arc<dyn Raw>) -> F + Send + 'static) -> Result<T>
+    pub async fn run<T, F>(&self, work: impl FnOnce(Arc<dyn Raw>) -> F + Send + 'static) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + 'static,
     {
         let raw = self.raw.clone();
-        self.driver.run(move || work(raw)).await
+        self.lane.run(move || work(raw)).await
     }
 }
 
@@ -117,13 +131,6 @@ impl Side {
         match self {
             Self::Discox => "discox",
             Self::Raw => "raw",
-        }
-    }
-
-    fn layout(self) -> Layout {
-        match self {
-            Self::Discox => Layout::Discox,
-            Self::Raw => Layout::Plain,
         }
     }
 }
@@ -191,21 +198,4 @@ pub struct Watched {
     pub watching: Arc<dyn Watching>,
     /// What looks at it.
     pub sight: Arc<Sight>,
-}
-
-/// Registers by the raw client, in a way that this side can read.
-///
-/// # Errors
-/// The registry's.
-pub async fn register_for(
-    side: Side,
-    raw: &Arc<dyn Raw>,
-    service: &str,
-    endpoint: &str,
-    attr: &str,
-) -> Result<Box<dyn Entry>> {
-    match side {
-        Side::Discox => raw.register_for_discox(service, endpoint, attr).await,
-        Side::Raw => raw.register(service, endpoint, attr).await,
-    }
 }

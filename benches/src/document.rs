@@ -35,9 +35,16 @@ pub fn environment() -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let model = read("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".into());
     vec![format!(
-        "{cores} cores ({model}), {}; servers on the same machine, data in memory",
-        std::env::consts::OS
+        "{cores} cores ({model}), {}, servers on the same machine; load average {} when it began",
+        std::env::consts::OS,
+        load_average()
     )]
+}
+
+/// How many processes wanted a core, over the last minute.
+pub fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 /// All results as tables.
@@ -68,7 +75,7 @@ pub fn publish(report: &Report, publish: &Publish) -> Result<()> {
     let mut images = String::from("\n### Plots\n\nLogarithmic; broken or pale: the raw client.\n\n");
     for (name, figure) in figures::all(report) {
         fs::write(publish.plots.join(format!("{name}.svg")), figure.svg())?;
-        images.push_str(&format!("![{}](benches/plots/{name}.svg)\n", figure.title));
+        images.push_str(&format!("![{}](docs/performance/{name}.svg)\n", figure.title));
     }
     let document =
         fs::read_to_string(&publish.document).with_context(|| publish.document.display().to_string())?;

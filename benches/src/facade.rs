@@ -6,7 +6,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use discox::{
     BackendType, ConnectionConfig, Discover, DiscoverConfig, EndpointCacher, Error, Event, LiteEndpoint,
-    Register, RegisterConfig, Registry, RegistryConfig, Update,
+    Register, RegisterConfig, Registry, RegistryConfig, Snapshot, Update,
 };
 
 use crate::client::{Client, Entry, PREFIX, Sight, Watching};
@@ -112,6 +112,11 @@ impl EndpointCacher for Eye {
 
     fn apply(&self, batch: &[Update]) {
         self.cache.apply(batch);
+        self.sight.changed(|endpoint| self.cache.attr(endpoint));
+    }
+
+    fn advance(&self, from: &Arc<Snapshot>, to: &Arc<Snapshot>, batch: &[Update]) {
+        self.cache.advance(from, to, batch);
         self.sight.changed(|endpoint| self.cache.attr(endpoint));
     }
 

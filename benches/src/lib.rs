@@ -12,6 +12,7 @@ pub mod memory;
 pub mod options;
 pub mod peers;
 pub mod plot;
+pub mod program;
 pub mod raw;
 pub mod report;
 pub mod scripted;

@@ -46,7 +46,7 @@ discox-bench: discox and the raw clients side by side, on servers that it starts
   --n N               only with so many endpoints
   --samples N         so many samples
   --results FILE      where results are kept (JSON); rows not measured again stay
-  --publish           writes benches/results.json, the plots, and their section of PERFORMANCE.md
+  --publish           writes docs/performance (results and plots) and their section of PERFORMANCE.md
   --render            as --publish, from the results there are, without measuring";
 
 impl Options {
@@ -55,7 +55,8 @@ impl Options {
     /// # Errors
     /// What is not understood.
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+        let published = root.join("docs/performance");
         let mut results = None;
         let mut options = Self {
             quick: false,
@@ -77,8 +78,8 @@ impl Options {
                 "--samples" => options.samples = Some(value()?.parse()?),
                 "--results" => results = Some(value()?.into()),
                 "--publish" | "--render" => {
-                    let document = root.join("../PERFORMANCE.md");
-                    options.publish = Some(Publish { plots: root.join("plots"), document });
+                    let document = root.join("PERFORMANCE.md");
+                    options.publish = Some(Publish { plots: published.clone(), document });
                     options.measure = word == "--publish";
                 }
                 "--help" | "-h" => return Ok(None),
@@ -86,7 +87,7 @@ impl Options {
             }
         }
         let usual = match options.publish {
-            Some(_) => root.join("results.json"),
+            Some(_) => published.join("results.json"),
             None => std::env::temp_dir().join("discox-bench.json"),
         };
         options.results = results.unwrap_or(usual);

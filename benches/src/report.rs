@@ -125,6 +125,13 @@ impl Report {
         fs::write(path, serde_json::to_vec_pretty(self)?).with_context(|| path.display().to_string())
     }
 
+    /// Notes what is measured with, once.
+    pub fn note_environment(&mut self, line: String) {
+        if !self.environment.contains(&line) {
+            self.environment.push(line);
+        }
+    }
+
     /// Takes in a row, in the place of an earlier one of the same thing.
     pub fn put(&mut self, row: Row) {
         match self.rows.iter_mut().find(|known| known.is_of(&row)) {

@@ -131,7 +131,8 @@ async fn query(
     let index = response.headers().get("x-consul-index").context("no index")?.to_str()?.parse()?;
     let instances: Vec<Instance> = serde_json::from_slice(&response.bytes().await?)?;
     let entry = |Instance { service: Service { address, port, mut meta } }| {
-        (format!("{address}:{port}"), meta.remove("attr").unwrap_or_default().into_bytes())
+        let attr = meta.remove("discox-attr-00").or_else(|| meta.remove("attr"));
+        (format!("{address}:{port}"), attr.unwrap_or_default().into_bytes())
     };
     Ok((index, instances.into_iter().map(entry).collect()))
 }

@@ -3,14 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use discox::BackendType;
-use futures_util::stream::{self, TryStreamExt};
+use futures_util::{
+    future::try_join,
+    stream::{self, TryStreamExt},
+};
 use tokio::time::{sleep, sleep_until};
 
 use crate::{
-    bench::{Bench, Party, SIDES, Side, Watched, World, register_for},
+    bench::{Bench, Driver, Party, SIDES, Side, Watched, World},
     fleet,
+    raw::Layout,
     report::{Row, Target},
     stats::Stat,
     tap::{Passed, Tap},
@@ -31,7 +35,7 @@ const AT_ONCE: usize = 16;
 /// It could not be run.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for backend in bench.options.backends() {
-        let world = World::start(backend).await?;
+        let world = World::start(bench, backend).await?;
         for n in bench.options.sizes(&[1_000, 10_000], &[1_000]) {
             one(bench, &world, n).await?;
         }
@@ -45,22 +49,23 @@ async fn one(bench: &mut Bench, world: &World, n: usize) -> Result<()> {
     for side in SIDES {
         runners.push(Runner::new(world, side, n).await?);
     }
-    for _ in 0..bench.options.samples(5, 1) {
-        for runner in &mut runners {
-            let at_rest = runner
-                .while_doing(async {
-                    sleep(pace * PACED as u32).await;
-                    Ok(())
-                })
-                .await?;
-            runner.at_rest.push(at_rest);
-        }
-        for runner in &mut runners {
-            let cost = runner.while_doing(runner.paced(world, pace)).await?;
-            runner.paced.push(cost);
-        }
-        for runner in &mut runners {
-            let cost = runner.while_doing(runner.fast(world)).await?;
+    let [discox, raw] = &mut runners[..] else { bail!("two sides") };
+    for sample in 0..bench.options.samples(3, 1) {
+        // Little is done meanwhile: both can do it at the same time.
+        let rest = || async {
+            sleep(pace * PACED as u32).await;
+            Ok(())
+        };
+        let (one, other) = try_join(discox.while_doing(rest()), raw.while_doing(rest())).await?;
+        discox.at_rest.push(one);
+        raw.at_rest.push(other);
+        let both = try_join(discox.while_doing(discox.paced(pace)), raw.while_doing(raw.paced(pace)));
+        let (one, other) = both.await?;
+        discox.paced.push(one);
+        raw.paced.push(other);
+        let in_turn = if sample % 2 == 0 { [&mut *discox, &mut *raw] } else { [&mut *raw, &mut *discox] };
+        for runner in in_turn {
+            let cost = runner.while_doing(runner.fast()).await?;
             runner.fast.push(cost);
         }
     }
@@ -106,6 +111,8 @@ struct Runner {
     party: Party,
     watched: Watched,
     service: String,
+    /// Makes the changes.
+    driver: Driver,
     n: usize,
     tap: Tap,
     at_rest: Vec<Cost>,
@@ -116,13 +123,14 @@ struct Runner {
 impl Runner {
     async fn new(world: &World, side: Side, n: usize) -> Result<Self> {
         let service = format!("{NAME}-{n}-{}", side.as_str());
-        world.fill(&service, n, side).await?;
+        world.driver.fill(&service, n, Layout::Discox).await?;
         let tap = Tap::to(world.backend, &world.address).await?;
         let party = Party::connect(side, world.backend, &tap.address()).await?;
         let watched = party.watch(&service).await?;
         ensure!(watched.watching.len() == n, "{side:?} sees {} of {n}", watched.watching.len());
+        let driver = Driver::connect(world.backend, &world.address).await?;
         let (at_rest, paced, fast) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { party, watched, service, n, tap, at_rest, paced, fast })
+        Ok(Self { party, watched, service, driver, n, tap, at_rest, paced, fast })
     }
 
     async fn while_doing(&self, work: impl Future<Output = Result<()>>) -> Result<Cost> {
@@ -133,16 +141,16 @@ impl Runner {
     }
 
     /// One change each `pace`.
-    async fn paced(&self, world: &World, pace: Duration) -> Result<()> {
-        let (side, service, sight) = (self.party.side, self.service.clone(), self.watched.sight.clone());
-        world
-            .drive(move |raw| async move {
+    async fn paced(&self, pace: Duration) -> Result<()> {
+        let (service, sight) = (self.service.clone(), self.watched.sight.clone());
+        self.driver
+            .run(move |raw| async move {
                 let mut due = Instant::now();
                 let mut entries = Vec::new();
                 for i in 0..PACED / 3 {
                     due += pace;
                     sleep_until(due.into()).await;
-                    entries.push(register_for(side, &raw, &service, &newcomer(i), &fleet::attr(i, 0)).await?);
+                    entries.push(raw.register_for_discox(&service, &newcomer(i), &fleet::attr(i, 0)).await?);
                 }
                 for (i, entry) in entries.iter().enumerate() {
                     due += pace;
@@ -167,14 +175,14 @@ impl Runner {
     }
 
     /// All come, change and go as fast as they can; the last one goes when all others have gone.
-    async fn fast(&self, world: &World) -> Result<()> {
-        let (side, service, sight) = (self.party.side, self.service.clone(), self.watched.sight.clone());
-        world
-            .drive(move |raw| async move {
-                let last = register_for(side, &raw, &service, &newcomer(FAST), "").await?;
+    async fn fast(&self) -> Result<()> {
+        let (service, sight) = (self.service.clone(), self.watched.sight.clone());
+        self.driver
+            .run(move |raw| async move {
+                let last = raw.register_for_discox(&service, &newcomer(FAST), "").await?;
                 let (raw, service) = (&raw, &service);
                 let one = |i: usize| async move {
-                    let entry = register_for(side, raw, service, &newcomer(i), &fleet::attr(i, 0)).await?;
+                    let entry = raw.register_for_discox(service, &newcomer(i), &fleet::attr(i, 0)).await?;
                     entry.update(&fleet::attr(i, 1)).await?;
                     entry.withdraw().await
                 };
@@ -188,7 +196,12 @@ impl Runner {
                 gone.after(began).await.map(drop)
             })
             .await?;
-        ensure!(self.watched.watching.len() == self.n, "{side:?} sees {}", self.watched.watching.len());
+        ensure!(
+            self.watched.watching.len() == self.n,
+            "{:?} sees {}",
+            self.party.side,
+            self.watched.watching.len()
+        );
         Ok(())
     }
 }

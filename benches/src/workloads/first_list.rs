@@ -1,19 +1,29 @@
 //! From the call that begins to watch to the moment at which the cache holds the whole list, on a
 //! connection that is up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
+use discox::BackendType;
 
 use crate::{
-    bench::{Bench, Party, SIDES, World},
+    bench::{Bench, Party, Side, World},
     client::Sight,
     lane::Taken,
+    raw::Layout,
     report::{Row, Target},
     stats::Stat,
 };
 
 const NAME: &str = "first_list";
+
+/// Who reads, and whose records. What discox writes for Consul is longer than what has to be: the raw
+/// client reads both.
+const READERS: [(&str, Side, Layout); 3] = [
+    ("discox", Side::Discox, Layout::Discox),
+    ("raw", Side::Raw, Layout::Discox),
+    ("plain", Side::Raw, Layout::Plain),
+];
 
 /// Measures, and notes rows.
 ///
@@ -21,7 +31,7 @@ const NAME: &str = "first_list";
 /// It could not be run.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for backend in bench.options.backends() {
-        let world = World::start(backend).await?;
+        let world = World::start(bench, backend).await?;
         for n in bench.options.sizes(&[100, 1_000, 10_000, 50_000], &[100, 10_000]) {
             one(bench, &world, n).await?;
         }
@@ -32,44 +42,61 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
 async fn one(bench: &mut Bench, world: &World, n: usize) -> Result<()> {
     let usual = if n > 10_000 { 11 } else { 31 };
     let samples = bench.options.samples(usual, 3);
-    let mut parties = Vec::new();
-    for side in SIDES {
-        world.fill(&service(side, n), n, side).await?;
+    let mut readers = Vec::new();
+    for (name, side, layout) in READERS {
+        if layout == Layout::Plain && world.backend != BackendType::Consul {
+            continue;
+        }
+        let service = format!("{NAME}-{n}-{name}");
+        world.driver.fill(&service, n, layout).await?;
         let party = Party::connect(side, world.backend, &world.address).await?;
+        let mut reader = Reader { party, service, n, taken: Vec::new() };
         // The first one pays for the connection.
-        take(&party, n).await?;
-        parties.push((party, Vec::new()));
+        reader.take().await?;
+        reader.taken.clear();
+        readers.push(reader);
     }
-    for _ in 0..samples {
-        for (party, taken) in &mut parties {
-            taken.push(take(party, n).await?);
+    for sample in 0..samples {
+        for i in 0..readers.len() {
+            let i = (i + sample) % readers.len();
+            readers[i].take().await?;
         }
     }
-    let stat = |i: usize, of: fn(&Taken) -> std::time::Duration| {
-        Stat::millis(&parties[i].1.iter().map(of).collect::<Vec<_>>())
+    let row = |what: &str, raw: usize, of: fn(&Taken) -> Duration| {
+        Row::new(NAME, world.backend, what, n, "ms", readers[0].stat(of)).against(readers[raw].stat(of))
     };
-    let time =
-        Row::new(NAME, world.backend, "time", n, "ms", stat(0, |t| t.wall)).against(stat(1, |t| t.wall));
+    let time = row("time", 1, |taken| taken.wall);
     bench.note(if n == 10_000 { time.target(Target::Ratio(1.25)) } else { time });
-    bench.note(Row::new(NAME, world.backend, "CPU", n, "ms", stat(0, |t| t.cpu)).against(stat(1, |t| t.cpu)));
+    bench.note(row("CPU", 1, |taken| taken.cpu));
+    if readers.len() > 2 {
+        bench.note(row("time; raw of the shortest records", 2, |taken| taken.wall));
+    }
     Ok(())
 }
 
-fn service(side: crate::bench::Side, n: usize) -> String {
-    format!("{NAME}-{n}-{}", side.as_str())
+/// One side and the service that it lists.
+struct Reader {
+    party: Party,
+    service: String,
+    n: usize,
+    taken: Vec<Taken>,
 }
 
-async fn take(party: &Party, n: usize) -> Result<Taken> {
-    let (client, service) = (party.client.clone(), service(party.side, n));
-    let watch = move || async move { client.watch(&service, Arc::new(Sight::default())).await };
-    let (watching, taken) = party.lane.timed(watch).await?;
-    ensure!(watching.len() == n, "{:?} sees {} of {n}", party.side, watching.len());
-    party
-        .lane
-        .run(move || async move {
+impl Reader {
+    async fn take(&mut self) -> Result<()> {
+        let (client, service) = (self.party.client.clone(), self.service.clone());
+        let watch = move || async move { client.watch(&service, Arc::new(Sight::default())).await };
+        let (watching, taken) = self.party.lane.timed(watch).await?;
+        ensure!(watching.len() == self.n, "{} of {} are seen: {}", self.n, self.service, watching.len());
+        self.taken.push(taken);
+        let end = move || async move {
             watching.end().await;
             Ok(())
-        })
-        .await?;
-    Ok(taken)
+        };
+        self.party.lane.run(end).await
+    }
+
+    fn stat(&self, of: fn(&Taken) -> Duration) -> Stat {
+        Stat::millis(&self.taken.iter().map(of).collect::<Vec<_>>())
+    }
 }

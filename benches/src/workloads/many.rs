@@ -12,10 +12,11 @@ use futures_util::stream::{self, TryStreamExt};
 use tokio::time::sleep;
 
 use crate::{
-    bench::{Bench, Party, SIDES, Side, World, register_for},
+    bench::{Bench, Party, SIDES, Side, World},
     client::{Client, Sight},
     fleet,
     memory::live_bytes,
+    raw::Layout,
     report::{Row, Target},
     stats::Stat,
     tap::Tap,
@@ -39,7 +40,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let (usual, quick): (&[usize], &[usize]) =
             if backend == BackendType::Consul { (&[150, 300], &[50]) } else { (&[1_000], &[100]) };
         for n in bench.options.sizes(usual, quick) {
-            let world = World::start(backend).await?;
+            let world = World::start(bench, backend).await?;
             let all = SIDES
                 .into_iter()
                 .filter(|side| *side == Side::Discox || n <= 150 || backend != BackendType::Consul);
@@ -52,7 +53,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         for n in bench.options.sizes(&[10_000], &[1_000]) {
             let mut measured = Vec::new();
             for side in SIDES {
-                let world = World::start(backend).await?;
+                let world = World::start(bench, backend).await?;
                 measured.push(endpoints(bench, &world, side, n).await?);
             }
             note(bench, backend, n, &measured, aim);
@@ -95,7 +96,7 @@ fn note(
 /// Watches `n` services.
 async fn services(bench: &Bench, world: &World, side: Side, n: usize) -> Result<Measured> {
     for i in 0..n {
-        world.fill(&service(side, i), EACH, side).await?;
+        world.driver.fill(&service(side, i), EACH, Layout::Discox).await?;
     }
     let tap = Tap::to(world.backend, &world.address).await?;
     let party = Party::connect(side, world.backend, &tap.address()).await?;
@@ -137,10 +138,11 @@ fn service(side: Side, i: usize) -> String {
 async fn one_change(world: &World, side: Side, i: usize, sight: Arc<Sight>) -> Result<Duration> {
     const NEW: &str = "10.255.255.1:9000";
     world
-        .drive(move |raw| async move {
+        .driver
+        .run(move |raw| async move {
             let coming = sight.of(NEW, Some("{}"));
             let began = Instant::now();
-            let entry = register_for(side, &raw, &service(side, i), NEW, "{}").await?;
+            let entry = raw.register_for_discox(&service(side, i), NEW, "{}").await?;
             let took = coming.after(began).await?;
             entry.withdraw().await?;
             // Above its 150 places on Consul, discox sees it leave later.
@@ -173,7 +175,7 @@ async fn endpoints(bench: &Bench, world: &World, side: Side, n: usize) -> Result
         ("endpoints kept: sockets", "", Stat::one(sockets)),
         ("endpoints kept: memory of each", "bytes", Stat::one(memory)),
     ];
-    if let Some(leases) = world.drive(|raw| async move { raw.leases().await }).await? {
+    if let Some(leases) = world.driver.run(|raw| async move { raw.leases().await }).await? {
         // One is the driver's.
         measured.push(("endpoints kept: leases", "", Stat::one(leases.saturating_sub(1) as f64)));
     }
@@ -183,8 +185,8 @@ async fn endpoints(bench: &Bench, world: &World, side: Side, n: usize) -> Result
 /// CPU in percent of a core, requests a second, and sockets, while nothing happens.
 async fn at_rest(bench: &Bench, party: &Party, tap: &Tap) -> Result<[f64; 3]> {
     sleep(Duration::from_secs(if bench.options.quick { 1 } else { 10 })).await;
-    // Several heart beats of 10 s.
-    let time = Duration::from_secs(if bench.options.quick { 4 } else { 40 });
+    // Two heart beats of 10 s.
+    let time = Duration::from_secs(if bench.options.quick { 2 } else { 20 });
     let (cpu, passed) = (party.cpu().await?, tap.passed());
     sleep(time).await;
     let cpu = party.cpu().await?.saturating_sub(cpu);

@@ -10,6 +10,7 @@ use crate::{
     bench::{Bench, Party, SIDES, Side, World},
     fleet,
     memory::live_bytes,
+    raw::Layout,
     report::{Row, Target},
     stats::Stat,
 };
@@ -25,11 +26,11 @@ const QUIET: Duration = Duration::from_secs(2);
 /// It could not be run.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for backend in bench.options.backends() {
-        let world = World::start(backend).await?;
+        let world = World::start(bench, backend).await?;
         for n in bench.options.sizes(&[10_000], &[10_000]) {
             let mut stats = Vec::new();
             for side in SIDES {
-                world.fill(&service(side, n), n, side).await?;
+                world.driver.fill(&service(side, n), n, Layout::Discox).await?;
             }
             for side in SIDES {
                 let mut values = Vec::new();

@@ -17,7 +17,7 @@ use crate::bench::Bench;
 pub type Workload = for<'a> fn(&'a mut Bench) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// All of them, by name, in the order in which they run.
-pub const ALL: [(&str, Workload); 6] = [
+pub static ALL: [(&str, Workload); 6] = [
     ("reads", |bench| Box::pin(reads::run(bench))),
     ("memory", |bench| Box::pin(memory::run(bench))),
     ("propagation", |bench| Box::pin(propagation::run(bench))),

@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use crate::{
     bench::{Bench, Party, SIDES, Side, Watched, World},
     client::Entry,
+    raw::Layout,
     report::{Row, Target},
     stats::Stat,
 };
@@ -28,20 +29,28 @@ const ENDPOINT: &str = "10.255.255.1:9000";
 /// It could not be run.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for backend in bench.options.backends() {
-        let world = World::start(backend).await?;
-        for n in bench.options.sizes(&[0, 1_000, 10_000], &[0, 1_000]) {
-            let samples = bench.options.samples(300, if backend == BackendType::Consul { 10 } else { 30 });
-            let mut runners = Vec::new();
+        let world = World::start(bench, backend).await?;
+        let sizes = bench.options.sizes(&[0, 1_000, 10_000], &[0, 1_000]);
+        let mut runners = Vec::new();
+        for n in &sizes {
+            let quick = if backend == BackendType::Consul { 10 } else { 30 };
+            let samples = bench.options.samples(samples(backend, *n), quick);
             for side in SIDES {
-                runners.push(Runner::new(&world, side, n).await?);
+                runners.push(Runner::new(&world, side, *n, samples).await?);
             }
-            for sample in 0..samples {
-                for step in 0..STEPS.len() {
-                    for runner in &mut runners {
-                        runner.step(step, sample).await?;
+        }
+        for sample in 0..runners.iter().map(|runner| runner.samples).max().unwrap_or(0) {
+            for step in 0..STEPS.len() {
+                // Both sides and all sizes in turn, and in the other order the next time.
+                for i in 0..runners.len() {
+                    let i = if sample % 2 == 0 { i } else { runners.len() - 1 - i };
+                    if sample < runners[i].samples {
+                        runners[i].step(step, sample).await?;
                     }
                 }
             }
+        }
+        for n in sizes {
             note(bench, backend, n, &runners);
         }
         compare_sizes(bench, backend);
@@ -49,10 +58,15 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// A change among 10,000 takes Consul half a second, most of it for a list of several MB.
+fn samples(backend: BackendType, n: usize) -> usize {
+    if backend == BackendType::Consul && n >= 10_000 { 100 } else { 300 }
+}
+
 fn note(bench: &mut Bench, backend: BackendType, n: usize, runners: &[Runner]) {
     for (step, what) in STEPS.iter().enumerate() {
         let [discox, raw] = SIDES.map(|side| {
-            let times = runners.iter().filter(|runner| runner.party.side == side);
+            let times = runners.iter().filter(|runner| runner.party.side == side && runner.n == n);
             Stat::millis(&times.flat_map(|runner| runner.times[step].clone()).collect::<Vec<_>>())
         });
         let target = Target::Ratio(if backend == BackendType::Consul { 1.1 } else { 1.15 });
@@ -90,6 +104,8 @@ struct Runner {
     party: Party,
     watched: Watched,
     service: String,
+    n: usize,
+    samples: usize,
     entry: Option<Box<dyn Entry>>,
     /// When discox's floor between two queries of Consul is over, so that none is measured.
     not_before: Instant,
@@ -98,18 +114,21 @@ struct Runner {
 }
 
 impl Runner {
-    async fn new(world: &World, side: Side, n: usize) -> Result<Self> {
+    async fn new(world: &World, side: Side, n: usize, samples: usize) -> Result<Self> {
         let service = format!("{NAME}-{n}-{}", side.as_str());
-        world.fill(&service, n, side).await?;
+        world.driver.fill(&service, n, Layout::Discox).await?;
         let party = Party::connect(side, world.backend, &world.address).await?;
         let watched = party.watch(&service).await?;
         anyhow::ensure!(watched.watching.len() == n, "{side:?} sees {} of {n}", watched.watching.len());
         let pause = match world.backend {
-            BackendType::Consul => Duration::from_millis(150) + Duration::from_micros(70) * u32::try_from(n)?,
+            BackendType::Consul if side == Side::Discox => {
+                Duration::from_millis(150) + Duration::from_micros(70) * u32::try_from(n)?
+            }
             _ => Duration::from_millis(2),
         };
         let times = [Vec::new(), Vec::new(), Vec::new()];
-        Ok(Self { party, watched, service, entry: None, not_before: Instant::now() + pause, pause, times })
+        let not_before = Instant::now() + pause;
+        Ok(Self { party, watched, service, n, samples, entry: None, not_before, pause, times })
     }
 
     async fn step(&mut self, step: usize, sample: usize) -> Result<()> {
