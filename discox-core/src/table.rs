@@ -91,8 +91,7 @@ impl Snapshot {
     }
 
     fn find(&self, hash: u32, endpoint: &str) -> Option<usize> {
-        self.index
-            .find(hash, |position| self.get(position).is_some_and(|entry| entry.endpoint() == endpoint))
+        self.index.find(hash, |position| self.get(position).is_some_and(|entry| entry.endpoint() == endpoint))
     }
 
     pub(crate) fn put(&mut self, endpoint: Arc<str>, attr: Bytes) {
