@@ -249,7 +249,7 @@ impl Member {
 
     /// Its version, and what it runs as.
     pub async fn version(&self) -> String {
-        let version = self.kind.version(self.address()).await.unwrap_or_else(|_| "of unknown version".into());
+        let version = self.kind.version(self.door()).await.unwrap_or_else(|_| "of unknown version".into());
         let what = match &self.host {
             Host::Process(_) => "a child process, its data in memory",
             Host::Container(_) => "a container",
