@@ -19,11 +19,13 @@ const HELLO: &[u8] = b"srvr\n";
 
 /// What the files hold at the moment of a connection.
 pub(crate) struct Security {
+    #[cfg_attr(not(feature = "zookeeper-client"), expect(dead_code, reason = "the other client has no TLS"))]
     pub(crate) tls: Option<Tls>,
     pub(crate) login: Option<Login>,
 }
 
 /// As PEM, for clients that take nothing else.
+#[cfg_attr(not(feature = "zookeeper-client"), expect(dead_code, reason = "the other client has no TLS"))]
 pub(crate) struct Tls {
     pub(crate) roots: String,
     /// Certificate and key.
@@ -35,6 +37,10 @@ pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: Zeroizing<String>,
     /// By SASL DIGEST-MD5 rather than by the `digest` scheme.
+    #[cfg_attr(
+        not(feature = "zookeeper-client"),
+        expect(dead_code, reason = "the other client has no SASL")
+    )]
     pub(crate) sasl: bool,
 }
 
