@@ -62,7 +62,7 @@ pub(crate) struct Entries {
 pub(crate) async fn entries(link: &Consul, record: &Record, id: &str) -> Result<Entries> {
     let filter = filter("Service.", [record].into_iter());
     let health =
-        link.client.health(record.service.name(), Some(&filter)).await.map_err(|fault| link.failed(fault))?;
+        link.client.health_among(record.service.name(), &filter).await.map_err(|fault| link.failed(fault))?;
     let rivals = rivals_among(&health.instances, record).collect();
     let own = health.instances.into_iter().map(|instance| instance.service).find(|service| service.id == id);
     Ok(Entries { own, rivals })
@@ -115,8 +115,11 @@ async fn without_unreadable(
     let gone =
         losses.iter().find(|(_, loss)| **loss == Loss::Gone).and_then(|(position, _)| held.get(*position));
     if let Some(held) = gone {
-        let may =
-            link.client.may_read(held.record.service.name()).await.map_err(|fault| link.failed(fault))?;
+        let may = link
+            .client
+            .may_read(held.record.service.name(), None)
+            .await
+            .map_err(|fault| link.failed(fault))?;
         if may == Some(false) {
             losses.retain(|_, loss| *loss != Loss::Gone);
         }
@@ -138,7 +141,7 @@ async fn look_through(
         "\"discox\" in Service.Meta".to_owned()
     };
     let began = Instant::now();
-    let health = link.client.health(service, Some(&filter)).await.map_err(|fault| link.failed(fault))?;
+    let health = link.client.health_among(service, &filter).await.map_err(|fault| link.failed(fault))?;
     let took = began.elapsed();
 
     let mut by_endpoint = HashMap::<_, Vec<&Instance>>::new();

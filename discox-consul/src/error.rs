@@ -2,15 +2,20 @@
 
 use std::error::Error as StdError;
 
-use discox_core::{Error, ErrorKind};
+use discox_core::{ConnectionConfig, Denial, Error, ErrorKind};
 
 use crate::client::{Cause, Fault};
 
-/// The one place where a fault gets its kind.
-pub(crate) fn translate(fault: Fault) -> Error {
+/// The one place where a fault gets its kind. What was configured decides what a denial means.
+pub(crate) fn translate(fault: Fault, settings: &ConnectionConfig) -> Error {
     match fault {
+        Fault::Denied(status, said) => {
+            Error::denied(denial(&said, settings.token.is_some()), answered(status, &said))
+        }
         Fault::Malformed(what) => Error::new(ErrorKind::Protocol, format!("not an answer of Consul: {what}")),
-        Fault::Status(status, said) => Error::new(kind_of(status, &said), answered(status, &said)),
+        Fault::Refused(error) => error,
+        Fault::Status(400, said) if said.contains("Enterprise feature") => enterprise_only(&said, settings),
+        Fault::Status(status, said) => Error::new(kind_of(status), answered(status, &said)),
         Fault::TimedOut(limit) => Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")),
         Fault::TooLarge(limit) => {
             Error::new(ErrorKind::TooLarge, format!("the list is longer than {limit} bytes"))
@@ -19,16 +24,30 @@ pub(crate) fn translate(fault: Fault) -> Error {
     }
 }
 
-fn kind_of(status: u16, said: &str) -> ErrorKind {
-    let denied =
-        ["Permission denied", "ACL not found", "ACL token lacks"].iter().any(|words| said.contains(words));
+fn kind_of(status: u16) -> ErrorKind {
     match status {
-        401 | 403 => ErrorKind::Denied,
-        _ if denied => ErrorKind::Denied,
         // Too many connections, or none to a leader: both pass.
         429 | 500..=599 => ErrorKind::Unavailable,
         _ => ErrorKind::Protocol,
     }
+}
+
+fn denial(said: &str, with_token: bool) -> Denial {
+    match said {
+        _ if !with_token => Denial::NoCredentials,
+        _ if said.contains("expired") => Denial::ExpiredCredentials,
+        _ if said.contains("not found") => Denial::WrongCredentials,
+        _ => Denial::MissingRights,
+    }
+}
+
+/// The server is no Consul Enterprise, and says so.
+fn enterprise_only(said: &str, settings: &ConnectionConfig) -> Error {
+    let (field, value) = match &settings.namespace {
+        Some(namespace) if said.contains("amespace") => ("namespace", namespace.as_str()),
+        _ => ("partition", settings.partition.as_deref().unwrap_or_default()),
+    };
+    Error::config(field, value, format_args!("this server does not have it: {said}"))
 }
 
 fn answered(status: u16, said: &str) -> String {
@@ -69,17 +88,49 @@ impl StdError for Whole {
 mod tests {
     use super::*;
 
-    fn kind(status: u16, said: &str) -> ErrorKind {
-        translate(Fault::Status(status, said.into())).kind()
-    }
-
     #[test]
-    fn refusals_are_told_from_outages() {
-        assert_eq!(kind(403, "Permission denied"), ErrorKind::Denied);
-        assert_eq!(kind(500, "rpc error making call: Permission denied"), ErrorKind::Denied);
+    fn outages_are_told_from_what_discox_does_not_understand() {
+        let kind = |status, said: &str| {
+            translate(Fault::Status(status, said.into()), &ConnectionConfig::default()).kind()
+        };
         assert_eq!(kind(500, "No cluster leader"), ErrorKind::Unavailable);
         assert_eq!(kind(429, "Your IP is issuing too many concurrent connections"), ErrorKind::Unavailable);
         assert_eq!(kind(400, "Invalid Service Meta"), ErrorKind::Protocol);
         assert_eq!(kind(301, ""), ErrorKind::Protocol);
+    }
+
+    #[test]
+    fn a_denial_says_what_is_wrong_with_the_token() {
+        let none = ConnectionConfig::default();
+        let some = ConnectionConfig { token: Some("t".into()), ..Default::default() };
+        for (said, settings, denial) in [
+            ("Permission denied", &none, Denial::NoCredentials),
+            ("ACL not found", &none, Denial::NoCredentials),
+            ("Permission denied", &some, Denial::MissingRights),
+            ("rpc error making call: ACL not found", &some, Denial::WrongCredentials),
+            ("ACL token expired", &some, Denial::ExpiredCredentials),
+        ] {
+            let error = translate(Fault::Denied(403, said.into()), settings);
+            assert_eq!((error.kind(), error.denial()), (ErrorKind::Denied, Some(denial)), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_only_consul_enterprise_has_is_rejected_by_field() {
+        let settings = ConnectionConfig {
+            namespace: Some("n".into()),
+            partition: Some("p".into()),
+            ..Default::default()
+        };
+        for (said, field) in [
+            ("Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature", "namespace"),
+            (
+                "Invalid query parameter: \"partition\" - Partitions are a Consul Enterprise feature",
+                "partition",
+            ),
+        ] {
+            let error = translate(Fault::Status(400, said.into()), &settings);
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)));
+        }
     }
 }

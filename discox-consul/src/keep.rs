@@ -116,7 +116,7 @@ async fn hold(link: &Consul, pulse: &Pulse) -> Infallible {
                 }
                 broken = false;
             }
-            Err(Fault::Status(status, _)) => {
+            Err(Fault::Status(status, _) | Fault::Denied(status, _)) => {
                 debug!(backend = "consul", status, "a request to be held was refused");
                 sleep(WHEN_REFUSED).await;
             }

@@ -36,8 +36,8 @@
 //! # }
 //! ```
 //!
-//! `backend_endpoints` are agents: `http://host:8500`, `host:8500` or `host`. One of them is used at a
-//! time; TLS and tokens are not supported yet.
+//! `backend_endpoints` are agents, of which one is used at a time: `http://host:8500`, `host:8500` or
+//! `host`, `https://host:8501`, or `unix:///path/of/socket`. See [Security](#security) for TLS and tokens.
 //!
 //! # What is stored
 //!
@@ -120,11 +120,60 @@
 //! - A future version of Rust will reject its derive macro, as `cargo` reports at every build.
 //! - It speaks plain HTTP only here.
 //!
+//! # Security
+//!
+//! Everything is in [`ConnectionConfig`]:
+//!
+//! ```no_run
+//! use discox_consul::{ConnectionConfig, RegisterConfig, Secret, TlsConfig};
+//!
+//! let connection = ConnectionConfig {
+//!     tls: Some(TlsConfig {
+//!         ca: Some("/etc/consul/ca.pem".into()),         // left out: the operating system's
+//!         cert: Some("/etc/consul/client.pem".into()),   // for `verify_incoming`
+//!         key: Some(Secret::file("/etc/consul/client.key")),
+//!         ..Default::default()
+//!     }),
+//!     token: Some(Secret::file("/run/secrets/consul-token")),
+//!     ..Default::default()
+//! };
+//! # let _ = RegisterConfig { connection, ..Default::default() };
+//! ```
+//!
+//! - **TLS**, by `rustls`, for `https://` addresses, and with `tls` set for those without a scheme;
+//!   `http://` and `unix://` are then mistakes. `tls.server_name` is the name that the certificate must
+//!   have and that is asked for, a DNS name.
+//! - **Certificates and keys in files** are read anew whenever a connection to an agent is begun again.
+//! - **The token** is sent with every request and nowhere else. A token in a file is read anew with
+//!   every connection and when Consul refuses the one in use, which is then replaced without a loss.
+//! - **`datacenter`** is where discoveries look. Registrations are with the agent, in its datacenter.
+//! - **`namespace` and `partition`** are sent with every request. A Consul that is not Enterprise
+//!   rejects them, which is told as [`ErrorKind::Config`]; before 1.11 it does not know partitions and
+//!   ignores them.
+//!
+//! What is refused is [`ErrorKind::Denied`], and [`Error::denial`] says what is wrong: token, rights or
+//! certificate, ours or theirs. `start` fails with it at once. A registration or discovery that runs
+//! keeps what it has, tries again every 30 s (`denied_backoff_max`), and goes on when it is let in again.
+//! An instance list that is empty only because it may not be read is denied, not empty.
+//!
 //! # Rights
 //!
-//! A registration needs `service:write`, and `service:read` and `node:read` to notice what others do to
-//! it; a discovery `service:read` and `node:read`. A list that is empty because of missing rights is told
-//! as [`ErrorKind::Denied`], not as an empty list.
+//! This policy is enough for registering and discovering services whose names begin with `demo`, as
+//! a test of this crate proves:
+//!
+//! ```hcl
+//! service_prefix "demo" { policy = "write" }
+//! node_prefix "" { policy = "read" }
+//! ```
+//!
+//! A process that only discovers needs `policy = "read"` for the services. Consul shows an instance only
+//! to those who may read its node, so that `node_prefix` cannot be left out. With it, on a server where
+//! you may make tokens:
+//!
+//! ```sh
+//! consul acl policy create -name demo -rules @demo.hcl
+//! consul acl token create -description demo -policy-name demo     # its SecretID is the token
+//! ```
 
 mod catalogue;
 mod check;

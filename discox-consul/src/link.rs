@@ -50,7 +50,7 @@ impl Consul {
 
     /// A request has failed.
     pub(crate) fn failed(&self, fault: Fault) -> Error {
-        self.here(error::translate(fault))
+        self.here(error::translate(fault, &self.connector.settings))
     }
 
     /// Adds backend and address.

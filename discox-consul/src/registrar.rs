@@ -122,7 +122,18 @@ pub(crate) async fn withdraw(link: &Consul, record: &Record, receipt: Option<&Re
     Ok(())
 }
 
+/// A denial is a loss of all: whoever may not keep a record may not register it either, which is then
+/// tried, told and tried again for each.
 pub(crate) async fn verify(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
+    match find_losses(link, held).await {
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            Ok((0..held.len()).map(|position| (position, Loss::Gone)).collect())
+        }
+        losses => losses,
+    }
+}
+
+async fn find_losses(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
     let unknown = pass_all(link, held).await?;
     let filter = agent_filter(held);
     let services = link.client.services(&filter).await.map_err(|fault| link.failed(fault))?;

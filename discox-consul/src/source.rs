@@ -8,7 +8,7 @@ use std::{
 };
 
 use discox_core::{
-    Error, ErrorKind, Result,
+    Denial, Error, Result,
     backend::{Change, Exceeded, Skips, Snapshot, Source, Watch},
     key::Service,
 };
@@ -51,39 +51,46 @@ impl ConsulSource {
         Ok(fold(health.instances, &self.service, self.include_warning, &self.skips))
     }
 
+    fn datacenter(&self) -> Option<&str> {
+        self.link.connector.settings.datacenter.as_deref()
+    }
+
     /// An empty list is no list when we may not read it.
     async fn permitted(&self, health: Health) -> Result<Health> {
         if health.instances.is_empty() {
-            let failed = |fault| self.link.failed(fault);
-            let denied = health.filtered_by_acl
-                || self.link.client.may_read(self.service.name()).await.map_err(failed)? == Some(false);
-            if denied {
+            let (client, failed) = (&self.link.client, |fault| self.link.failed(fault));
+            let may_read = client.may_read(self.service.name(), self.datacenter());
+            if health.filtered_by_acl || may_read.await.map_err(failed)? == Some(false) {
+                client.forget_token();
+                let token = self.link.connector.settings.token.is_some();
+                let denial = if token { Denial::MissingRights } else { Denial::NoCredentials };
                 let message = "the list is empty because reading the service or its nodes is not permitted";
-                return Err(self.link.here(Error::new(ErrorKind::Denied, message)));
+                return Err(self.link.here(Error::denied(denial, message)));
             }
         }
         Ok(health)
     }
 
-    /// The next answer that is not that of `index`, if there is one before the query's wait ends.
-    async fn ask(self, index: u64, not_before: Instant) -> Result<Answer> {
+    /// The next answer that is not that of `index`, if there is one before the query's wait ends. `some` is
+    /// whether that one had instances: without a new index they can only be out of our sight.
+    async fn ask(self, index: u64, some: bool, not_before: Instant) -> Result<Answer> {
         sleep_until(not_before).await;
         let client = &self.link.client;
         let failed = |fault| self.link.failed(fault);
         if index == 0 {
             let began = Instant::now();
-            let health = client.health(self.service.name(), None).await.map_err(failed)?;
+            let health = client.health(self.service.name(), self.datacenter()).await.map_err(failed)?;
             return Ok(Answer { health: self.permitted(health).await?, began });
         }
         let wait = self.link.turns.wait();
         let turn = self.link.turns.take(wait).await?;
         let began = Instant::now();
         let hold = Hold { wait, ..self.link.connector.hold() };
-        let health = client.health_after(self.service.name(), index, hold).await;
+        let health = client.health_after(self.service.name(), self.datacenter(), index, hold).await;
         turn.over();
         let health = health.map_err(failed)?;
-        let health = if health.index == index { health } else { self.permitted(health).await? };
-        Ok(Answer { health, began })
+        let unchanged = health.index == index && !some;
+        Ok(Answer { health: if unchanged { health } else { self.permitted(health).await? }, began })
     }
 }
 
@@ -91,9 +98,10 @@ impl Source for ConsulSource {
     type Watch = ConsulWatch;
 
     async fn open(&self) -> Result<(Snapshot, ConsulWatch)> {
-        let Answer { health, began } = self.clone().ask(0, Instant::now()).await?;
+        let Answer { health, began } = self.clone().ask(0, false, Instant::now()).await?;
         let watch = ConsulWatch {
             index: health.index,
+            some: !health.instances.is_empty(),
             // The first change is told at once.
             not_before: began,
             asked: None,
@@ -109,6 +117,8 @@ pub struct ConsulWatch {
     source: ConsulSource,
     /// Where the last answer was; 0 begins anew.
     index: u64,
+    /// It had instances.
+    some: bool,
     not_before: Instant,
     /// The query that is under way. It is kept when `next` is cancelled: the agent would go on with an
     /// abandoned one to its end.
@@ -128,8 +138,10 @@ struct Answer {
 impl Watch for ConsulWatch {
     async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
-            let (source, index, not_before) = (&self.source, self.index, self.not_before);
-            let asked = self.asked.get_or_insert_with(|| Box::pin(source.clone().ask(index, not_before)));
+            let Self { source, index, some, not_before, .. } = self;
+            let (index, some, not_before) = (*index, *some, *not_before);
+            let asked =
+                self.asked.get_or_insert_with(|| Box::pin(source.clone().ask(index, some, not_before)));
             let answer = asked.await;
             self.asked = None;
             let Answer { health, began } = answer?;
@@ -137,6 +149,7 @@ impl Watch for ConsulWatch {
             let floor =
                 FLOOR + FLOOR_PER_INSTANCE * u32::try_from(health.instances.len()).unwrap_or(u32::MAX);
             self.index = next;
+            self.some = !health.instances.is_empty();
             self.not_before = began + jittered(if news == News::Ahead { floor } else { QUIET.max(floor) });
             if news != News::None {
                 return Ok(vec![Change::Reset(self.source.read(health)?)]);

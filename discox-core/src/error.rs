@@ -164,6 +164,11 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether it is no use to wait for another attempt within the time of a `start`.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.kind() == ErrorKind::Denied || !self.kind().is_retryable()
+    }
+
     /// The backend it happened on, where one was involved.
     pub fn backend(&self) -> Option<BackendType> {
         self.0.backend

@@ -165,6 +165,17 @@ impl<L: Link> Shared<L> {
         }
     }
 
+    /// Waits until an attempt to connect has failed for a reason that time does not mend, and returns
+    /// it. Cancel-safe.
+    pub(crate) async fn refused(&self) -> Error {
+        let mut state = self.state.subscribe();
+        let refused = |state: &State<L>| matches!(state, State::Down(error, _) if error.is_refusal());
+        match state.wait_for(refused).await.as_deref() {
+            Ok(State::Down(error, _)) => error.clone(),
+            _ => Error::new(ErrorKind::Stopped, "the connection was closed"),
+        }
+    }
+
     /// Why the connection is not up, if it is not.
     pub(crate) fn trouble(&self) -> Option<Error> {
         match &*self.state.borrow() {

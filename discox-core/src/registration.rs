@@ -110,18 +110,21 @@ impl<L: Link> Registration<L> {
         let deadline = self.deadline();
         let settled = status.wait_for(|status| match status.state {
             RegisterState::Registered | RegisterState::Stopped | RegisterState::Superseded => true,
-            _ => status
-                .last_error
-                .as_ref()
-                .is_some_and(|error| error.kind() == ErrorKind::Denied || !error.kind().is_retryable()),
+            _ => status.last_error.as_ref().is_some_and(Error::is_refusal),
         });
-        // The guard must not live across the use of the status below.
-        let settled = timeout_at(deadline, settled).await.map(|answer| answer.map(|status| status.clone()));
-        match settled {
+        let answered = async {
+            tokio::select! {
+                biased;
+                // The guard must not live across the use of the status below.
+                status = settled => status.map(|status| status.clone()).map_err(|_| self.stopped()),
+                error = self.hub.refused() => Err(error.during("register").of(self.record())),
+            }
+        };
+        match timeout_at(deadline, answered).await {
             Ok(Ok(status)) if status.state == RegisterState::Registered => Ok(()),
             Ok(Ok(status)) if status.state == RegisterState::Stopped => Err(self.stopped()),
             Ok(Ok(status)) => Err(status.last_error.unwrap_or_else(|| self.stopped())),
-            Ok(Err(_)) => Err(self.stopped()),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(self.why_not_yet("register")),
         }
     }

@@ -42,6 +42,14 @@ impl Secret {
         Self(Source::File(path.into()))
     }
 
+    /// The secret, where it is in memory: for checks before any I/O. Never print it.
+    pub fn text(&self) -> Option<&str> {
+        match &self.0 {
+            Source::Text(text) => Some(text),
+            Source::File(_) => None,
+        }
+    }
+
     /// The secret itself. Blocks for a file to be read; never print it.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ impl Client {
     pub(crate) async fn deregister(&self, id: &str) -> Result<()> {
         match self.ask(Request::put(&["agent", "service", "deregister", id])).await {
             Err(Fault::Status(404, _)) => Ok(()),
+            // So say older servers with ACLs.
+            Err(Fault::Status(500, said)) if said.contains("Unknown service") => Ok(()),
             answer => answer.map(drop),
         }
     }
@@ -50,8 +52,9 @@ impl Client {
         match self.ask(Request::put(&["agent", "check", "pass", check])).await {
             Ok(_) => Ok(true),
             Err(Fault::Status(404, _)) => Ok(false),
-            // So say servers before 1.12.
+            // So say servers before 1.12, without ACLs and with them.
             Err(Fault::Status(500, said)) if said.contains("does not have associated TTL") => Ok(false),
+            Err(Fault::Status(500, said)) if said.contains("Unknown check") => Ok(false),
             Err(fault) => Err(fault),
         }
     }
@@ -93,32 +96,40 @@ impl Client {
         }
     }
 
-    /// A service's instances with all their checks, as far as they match the filter expression.
-    pub(crate) async fn health(&self, service: &str, filter: Option<&str>) -> Result<Health> {
-        let path = ["health", "service", service];
-        let mut request = Request::list(&path);
-        if let Some(filter) = filter {
-            request = request.with("filter", filter);
-        }
-        self.ask(request).await?.try_into()
+    /// A service's instances with all their checks in a datacenter, or in the agent's own.
+    pub(crate) async fn health(&self, service: &str, datacenter: Option<&str>) -> Result<Health> {
+        self.ask(Request::list(&["health", "service", service]).at(datacenter)).await?.try_into()
     }
 
-    /// A service's instances, once they are no longer what they were at `index`, or the wait is over.
-    pub(crate) async fn health_after(&self, service: &str, index: u64, hold: Hold) -> Result<Health> {
+    /// The same, once it is no longer what it was at `index`, or the wait is over.
+    pub(crate) async fn health_after(
+        &self,
+        service: &str,
+        datacenter: Option<&str>,
+        index: u64,
+        hold: Hold,
+    ) -> Result<Health> {
         let path = ["health", "service", service];
-        let request = Request::list(&path).with("index", index.to_string());
+        let request = Request::list(&path).at(datacenter).with("index", index.to_string());
         self.ask_held(request, hold).await?.try_into()
     }
 
+    /// A service's instances in the agent's datacenter, as far as they match the filter expression.
+    pub(crate) async fn health_among(&self, service: &str, filter: &str) -> Result<Health> {
+        let path = ["health", "service", service];
+        self.ask(Request::list(&path).with("filter", filter)).await?.try_into()
+    }
+
     /// Whether we may read a service and nodes; none when Consul does not say, such as without ACLs.
-    pub(crate) async fn may_read(&self, service: &str) -> Result<Option<bool>> {
+    pub(crate) async fn may_read(&self, service: &str, datacenter: Option<&str>) -> Result<Option<bool>> {
         let question = |resource, segment| Question { resource, segment, access: "read" };
         let path = ["internal", "acl", "authorize"];
-        let request = Request::new(Method::Post, &path);
+        let request = Request::new(Method::Post, &path).at(datacenter);
         let request = request.body(&[question("service", service), question("node", "")])?;
         match self.ask(request).await {
             Ok(reply) => Ok(Some(reply.json::<Vec<Ruling>>()?.iter().all(|ruling| ruling.allow))),
-            Err(Fault::Status(400..=402 | 404..=499, _)) => Ok(None),
+            // Without ACLs it is 401.
+            Err(Fault::Status(400..=499, _) | Fault::Denied(401, _)) => Ok(None),
             Err(fault) => Err(fault),
         }
     }

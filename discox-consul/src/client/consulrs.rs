@@ -1,6 +1,6 @@
 //! Requests by `consulrs`: it makes them, and its HTTP client sends them. What it does badly is kept
 //! away from the rest here: it encodes a path twice, has no time-outs, reads answers of any length,
-//! and panics on headers that are not ASCII, for which reason answers are read by us.
+//! and panics on tokens and headers that are not plain ASCII; so answers are read by us.
 
 use bytes::Bytes;
 use consulrs::client::{Client as _, ConsulClient, ConsulClientSettings};
@@ -13,7 +13,7 @@ use rustify::{
 
 use super::{
     Fault, Result,
-    exchange::{Answer, IDLE, IDLE_FOR, Method, Request, Target, USER_AGENT},
+    exchange::{Answer, IDLE, IDLE_FOR, Method, Request, TOKEN, Target, USER_AGENT},
     malformed,
 };
 
@@ -21,6 +21,7 @@ pub(super) struct Http(ConsulClient);
 
 impl Http {
     pub(super) fn new(target: &Target) -> Result<Self> {
+        let base = target.address.to_string();
         // Not `ConsulClient::new`: that client waits for ever, and takes settings from the environment.
         let client = Client::builder()
             .user_agent(USER_AGENT)
@@ -33,7 +34,7 @@ impl Http {
             .build()
             .map_err(fault)?;
         let settings = ConsulClientSettings {
-            address: target.base.clone(),
+            address: base.clone(),
             ca_certs: Vec::new(),
             client_cert: None,
             client_key: None,
@@ -41,18 +42,21 @@ impl Http {
             verify: true,
             version: 1,
         };
-        let http = rustify::clients::reqwest::Client::new(&target.base, client);
+        let http = rustify::clients::reqwest::Client::new(&base, client);
         Ok(Self(ConsulClient { http, settings }))
     }
 
-    pub(super) async fn send(&self, request: Request<'_>) -> Result<Response> {
-        let has_body = request.body.is_some();
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response> {
         let http = self.0.http();
-        let middle = self.0.middle(None);
+        let mut middle = self.0.middle(None);
+        middle.token = request.token.as_ref().map(|token| token.reveal().to_owned());
         let mut made = request.with_middleware(&middle).request(&http.base).map_err(malformed)?;
         *made.uri_mut() = encoded_once(made.uri().to_string()).parse().map_err(malformed)?;
         let mut made = reqwest_for_consulrs::Request::try_from(made).map_err(fault)?;
-        if has_body {
+        if let Some(token) = made.headers_mut().get_mut(TOKEN) {
+            token.set_sensitive(true);
+        }
+        if request.body.is_some() {
             made.headers_mut().insert("content-type", "application/json".parse().map_err(malformed)?);
         }
         http.http.execute(made).await.map_err(fault)
@@ -67,7 +71,7 @@ fn encoded_once(uri: String) -> String {
     }
 }
 
-impl Endpoint for Request<'_> {
+impl Endpoint for &Request<'_> {
     /// Nothing: it is not read by `rustify`.
     type Response = ();
     const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
@@ -93,7 +97,7 @@ impl Endpoint for Request<'_> {
     }
 
     fn body(&self) -> std::result::Result<Option<Vec<u8>>, ClientError> {
-        Ok(self.body.clone())
+        Ok(self.body.as_ref().map(|body| body.to_vec()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use discox_core::{ClientCrate, Error};
+use discox_core::{ClientCrate, Error, TlsConfig};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -11,12 +11,18 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::consulrs;
 #[cfg(feature = "reqwest")]
 use super::reqwest;
-use super::{Fault, Hold, Result, malformed};
+use super::{
+    Fault, Hold, Result, malformed,
+    token::{Text, Token},
+};
+use crate::connect::Address;
 
 /// The longest answer that is read of what is no list, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
 /// The longest explanation of an error that is read, in bytes.
 const LONGEST_EXPLANATION: usize = 512;
+/// By which a denial is known, whatever its status: from a server behind the agent it comes as 500.
+const DENIALS: [&str; 3] = ["Permission denied", "ACL not found", "lacks permission"];
 /// Ordinary requests under way at once. With the blocking queries that makes less than the 200
 /// connections that an agent allows a client.
 const AT_ONCE: usize = 32;
@@ -25,6 +31,8 @@ const READING: u32 = 8;
 /// Connections that are kept for the next request, and for how long.
 pub(super) const IDLE: usize = AT_ONCE;
 pub(super) const IDLE_FOR: Duration = Duration::from_secs(30);
+/// The header with the ACL token.
+pub(super) const TOKEN: &str = "x-consul-token";
 /// Who we say we are.
 pub(super) const USER_AGENT: &str = concat!("discox/", env!("CARGO_PKG_VERSION"));
 
@@ -36,11 +44,14 @@ pub(crate) struct Client {
     gate: Semaphore,
 }
 
-/// Where requests go, and how long they may take.
-#[derive(Clone, Debug)]
+/// Where requests go, on whose behalf, and how long they may take.
 pub(crate) struct Target {
-    /// Such as `http://127.0.0.1:8500`.
-    pub(crate) base: String,
+    pub(crate) address: Address,
+    /// For an address with `https`.
+    pub(crate) tls: TlsConfig,
+    pub(crate) token: Token,
+    /// What every request says: namespace and partition.
+    pub(crate) scope: Vec<(&'static str, String)>,
     pub(crate) connect_timeout: Duration,
     /// The longest wait for the answer to an ordinary request.
     pub(crate) patience: Duration,
@@ -104,8 +115,31 @@ impl Client {
         self.send(request, hold.limit()).await
     }
 
-    /// Sends a request whose answer begins within `limit`, and reads it to its end.
-    async fn send(&self, request: Request<'_>, limit: Duration) -> Result<Reply> {
+    /// The token is to be read anew: what it may do is not enough.
+    pub(crate) fn forget_token(&self) {
+        self.target.token.forget();
+    }
+
+    /// Sends a request whose answer begins within `limit`, and reads it to its end. When it is denied and
+    /// there is another token by now, that one is tried.
+    async fn send(&self, mut request: Request<'_>, limit: Duration) -> Result<Reply> {
+        request.query.extend(self.target.scope.iter().cloned());
+        let token = &self.target.token;
+        request.token = token.text().map_err(Fault::Refused)?;
+        let answer = self.exchange(&request, limit).await;
+        if !matches!(answer, Err(Fault::Denied(..))) {
+            return answer;
+        }
+        token.forget();
+        let now = token.text().map_err(Fault::Refused)?;
+        if now == request.token {
+            return answer;
+        }
+        request.token = now;
+        self.exchange(&request, limit).await
+    }
+
+    async fn exchange(&self, request: &Request<'_>, limit: Duration) -> Result<Reply> {
         let reading = self.target.patience * READING;
         let list = request.list.then_some(self.target.longest_list);
         match &self.http {
@@ -125,22 +159,22 @@ pub(super) enum Method {
     Put,
 }
 
-/// One request, as it is put together.
-#[derive(Debug)]
+/// One request, as it is put together. It has no `Debug`, because of the token.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     /// Below `/v1`, in segments.
     pub(super) path: &'a [&'a str],
     pub(super) query: Vec<(&'static str, String)>,
     /// JSON.
-    pub(super) body: Option<Vec<u8>>,
+    pub(super) body: Option<Bytes>,
+    pub(super) token: Option<Text>,
     /// The answer is a list.
     list: bool,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(method: Method, path: &'a [&'a str]) -> Self {
-        Self { method, path, query: Vec::new(), body: None, list: false }
+        Self { method, path, query: Vec::new(), body: None, token: None, list: false }
     }
 
     pub(super) fn get(path: &'a [&'a str]) -> Self {
@@ -161,8 +195,15 @@ impl<'a> Request<'a> {
         self
     }
 
+    pub(super) fn at(self, datacenter: Option<&str>) -> Self {
+        match datacenter {
+            Some(datacenter) => self.with("dc", datacenter),
+            None => self,
+        }
+    }
+
     pub(super) fn body(mut self, body: &impl Serialize) -> Result<Self> {
-        self.body = Some(serde_json::to_vec(body).map_err(malformed)?);
+        self.body = Some(serde_json::to_vec(body).map_err(malformed)?.into());
         Ok(self)
     }
 }
@@ -228,7 +269,9 @@ async fn explained(mut answer: impl Answer) -> Result<Fault> {
     }
     let said = String::from_utf8_lossy(&said);
     let on_one_line = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Ok(Fault::Status(answer.status(), on_one_line))
+    let denied = matches!(answer.status(), 401 | 403) || DENIALS.iter().any(|words| said.contains(words));
+    let fault = if denied { Fault::Denied } else { Fault::Status };
+    Ok(fault(answer.status(), on_one_line))
 }
 
 /// Waits for an answer to begin within `limit`, and reads it within `reading`.
@@ -248,6 +291,6 @@ async fn in_time<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Client").field("address", &self.target.address).finish_non_exhaustive()
     }
 }

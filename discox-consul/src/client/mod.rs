@@ -9,8 +9,11 @@ mod exchange;
 mod messages;
 #[cfg(feature = "reqwest")]
 mod reqwest;
+mod token;
 
 use std::{error::Error as StdError, time::Duration};
+
+use discox_core::Error;
 
 #[cfg(test)]
 pub(crate) use self::messages::{Checks, Node};
@@ -18,6 +21,7 @@ pub(crate) use self::{
     calls::Health,
     exchange::{Client, Target, serving},
     messages::{Check, CheckDefinition, Instance, Pace, Probe, Registration, Service, Services},
+    token::{Token, is_sendable},
 };
 
 #[cfg(not(any(feature = "consulrs", feature = "reqwest")))]
@@ -26,9 +30,13 @@ compile_error!("discox-consul needs a client crate: enable the feature `reqwest`
 /// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Fault {
+    /// Consul denies it to us: status and what it wrote.
+    Denied(u16, String),
     /// The answer is not what Consul answers.
     Malformed(String),
-    /// Consul said no: status and what it wrote.
+    /// We do not trust the agent, or cannot say who we are; the error says why.
+    Refused(Error),
+    /// Consul said no for another reason: status and what it wrote.
     Status(u16, String),
     /// No answer within this time.
     TimedOut(Duration),
