@@ -13,6 +13,8 @@ use std::{
 use anyhow::{Result, ensure};
 use common::secured::{register, settings, start};
 use discox_testkit::secured::{Login, Secured, Tls};
+#[cfg(feature = "zookeeper-async")]
+use discox_zookeeper::ClientCrate;
 use discox_zookeeper::{ConnectionConfig, Connector, Denial};
 use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
@@ -44,11 +46,17 @@ async fn no_secret_is_told_to_anybody() -> Result<()> {
         .init();
 
     let mut secrets = vec!["a wrong one".to_owned(), "another user's".to_owned()];
-    for (tls, login) in [(Tls::Mutual, Login::Sasl), (Tls::Off, Login::Digest)] {
+    let cases = [
+        (Tls::Mutual, Login::Sasl, None),
+        (Tls::Off, Login::Digest, None),
+        #[cfg(feature = "zookeeper-async")]
+        (Tls::Off, Login::Digest, Some(ClientCrate::ZookeeperAsync)),
+    ];
+    for (tls, login, client) in cases {
         let secured = start(tls, login).await?;
         secrets.extend(secrets_of(&secured)?);
         // So that nobody else is let in: the digest scheme itself takes everybody at his word.
-        let settings = ConnectionConfig { lock_service: true, ..settings(&secured, tls, login) };
+        let settings = ConnectionConfig { lock_service: true, client, ..settings(&secured, tls, login) };
         let connection = register(&secured, &settings)?;
         connection.start().await?;
         connection.stop().await?;
@@ -69,6 +77,7 @@ async fn no_secret_is_told_to_anybody() -> Result<()> {
     for talker in ["TRACE", "zookeeper_client", "rustls", "discox_core"] {
         ensure!(told.contains(talker), "{talker} says nothing");
     }
+    ensure!(!told.contains("zookeeper_async"), "it shows the password of its session");
     for secret in secrets {
         if let Some(at) = told.find(&secret) {
             let line = told.get(..at).and_then(|before| before.lines().next_back()).unwrap_or_default();

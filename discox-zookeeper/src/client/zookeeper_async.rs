@@ -54,7 +54,8 @@ impl Dialler {
 impl super::Dialler for Dialler {
     async fn connect(&self, options: &Options) -> Result<Box<dyn super::Client>> {
         let address = probe::serving(&options.members, options.silence).await?;
-        let connected = timeout(options.silence, Handle::connect(address, options)).await;
+        // It has just answered, and now asks its quorum.
+        let connected = timeout(2 * options.silence, Handle::connect(address, options)).await;
         Ok(Box::new(Client(connected.unwrap_or(Err(Fault::NoMember))?)))
     }
 

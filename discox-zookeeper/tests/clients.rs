@@ -1,0 +1,94 @@
+//! What the choice of a client crate allows, and what none of them may do.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use anyhow::Result;
+use common::*;
+use discox_zookeeper::{ClientCrate, ConnectionConfig, Error, ErrorKind, RegisterConfig};
+use tokio::{io::AsyncReadExt, net::TcpListener, time::Instant};
+
+fn rejected(settings: ConnectionConfig) -> Error {
+    let config = RegisterConfig {
+        backend_endpoints: vec!["127.0.0.1:2181".into()],
+        service_name: "demo".into(),
+        service_endpoint: A.into(),
+        connection: settings,
+        ..Default::default()
+    };
+    let error = discox_zookeeper::new_register(config).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    error
+}
+
+#[test]
+fn a_client_of_another_registry_is_rejected() {
+    let error = rejected(ConnectionConfig { client: Some(ClientCrate::Reqwest), ..Default::default() });
+    assert_eq!(error.field(), Some("client"), "{error}");
+}
+
+#[cfg(not(all(feature = "zookeeper-async", feature = "zookeeper-client")))]
+#[test]
+fn a_client_that_is_not_compiled_in_is_rejected_by_the_feature_that_adds_it() {
+    let absent = if cfg!(feature = "zookeeper-async") {
+        ClientCrate::ZookeeperClient
+    } else {
+        ClientCrate::ZookeeperAsync
+    };
+    let error = rejected(ConnectionConfig { client: Some(absent), ..Default::default() });
+    assert_eq!(error.field(), Some("client"));
+    assert!(error.to_string().contains(&format!("Cargo feature `{absent}`")), "{error}");
+}
+
+#[cfg(feature = "zookeeper-async")]
+#[test]
+fn what_zookeeper_async_cannot_do_is_rejected_by_field() {
+    let chosen = ConnectionConfig { client: Some(ClientCrate::ZookeeperAsync), ..Default::default() };
+    let tls = Some(discox_zookeeper::TlsConfig::default());
+    let error = rejected(ConnectionConfig { tls, ..chosen.clone() });
+    assert_eq!(error.field(), Some("tls"));
+    assert!(error.to_string().contains("zookeeper-client"), "{error}");
+    let (user, password) = (Some("user".into()), Some("secret".into()));
+    let error = rejected(ConnectionConfig { user, password, sasl: true, ..chosen });
+    assert_eq!(error.field(), Some("sasl"));
+}
+
+/// As a member without a quorum does. Core pauses between attempts; `zookeeper-async` by itself would
+/// not.
+#[tokio::test]
+async fn a_server_that_hangs_up_is_not_stormed() -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?.to_string();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counted = accepted.clone();
+    let accepting = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Relaxed);
+            let _ = stream.read(&mut [0; 64]).await;
+        }
+    });
+    let began = Instant::now();
+    let register = discox_zookeeper::new_register(RegisterConfig {
+        backend_endpoints: vec![address],
+        service_name: "demo".into(),
+        service_endpoint: A.into(),
+        connection: settings(),
+        ..Default::default()
+    })?;
+    assert_eq!(register.start().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    // At most one every 10 ms and 20 at first, however long it took.
+    let most = 20 + began.elapsed().as_millis() / 10;
+    let connections = accepted.load(Relaxed);
+    assert!(connections > 0 && connections as u128 <= most, "{connections} in {:?}", began.elapsed());
+    accepting.abort();
+    Ok(())
+}
