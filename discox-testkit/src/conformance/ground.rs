@@ -5,7 +5,8 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Result;
 use async_trait::async_trait;
 use discox_core::{
-    BackendType, ClientCrate, Discover, DiscoverConfig, Register, RegisterConfig, Registry, RegistryConfig,
+    BackendType, ConnectionConfig, Discover, DiscoverConfig, Register, RegisterConfig, Registry,
+    RegistryConfig,
 };
 
 pub use crate::server::Data;
@@ -16,7 +17,7 @@ pub trait Site: Send + Sync + 'static {
     /// The backend.
     fn backend(&self) -> BackendType;
 
-    /// The name in the test's output.
+    /// The name in the test's output: the backend's, unless several sites have it.
     fn name(&self) -> String {
         self.backend().to_string()
     }
@@ -54,6 +55,19 @@ pub trait Ground: Send + Sync + 'static {
     /// What `backend_endpoints` has to be.
     fn backend_endpoints(&self) -> Vec<String>;
 
+    /// How connections are made: by which client crate, and secured or not.
+    fn connection(&self) -> ConnectionConfig {
+        ConnectionConfig::default()
+    }
+
+    /// What the command line program has to be told to connect in the same way.
+    ///
+    /// # Errors
+    /// It could not be written to a file.
+    fn program_arguments(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// The backend's functions.
     fn makers(&self) -> Makers;
 
@@ -66,11 +80,6 @@ pub trait Ground: Send + Sync + 'static {
     /// # Errors
     /// They could not be counted.
     fn connections(&self) -> Result<usize>;
-
-    /// Which client crate the makers choose, if not the default one.
-    fn client(&self) -> Option<ClientCrate> {
-        None
-    }
 
     /// The command line program, for a registration in a process of its own.
     fn program(&self) -> Option<PathBuf> {

@@ -91,9 +91,7 @@ impl Process {
         for endpoint in scene.ground.backend_endpoints() {
             command.args(["--backend-endpoint", &endpoint]);
         }
-        if let Some(client) = scene.ground.client() {
-            command.args(["--client", client.as_str()]);
-        }
+        command.args(scene.ground.program_arguments()?);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         Ok(Self(child.with_context(|| format!("{}", program.display()))?))
     }

@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox_core::{BackendType, ClientCrate};
+use discox_core::{BackendType, ConnectionConfig};
 use tokio::runtime::Handle;
 
 use super::ground::{Data, Ground, Makers, Place};
@@ -40,6 +40,14 @@ impl Ground for Remote {
         self.ground.backend_endpoints()
     }
 
+    fn connection(&self) -> ConnectionConfig {
+        self.ground.connection()
+    }
+
+    fn program_arguments(&self) -> Result<Vec<String>> {
+        self.ground.program_arguments()
+    }
+
     fn makers(&self) -> Makers {
         self.ground.makers()
     }
@@ -50,10 +58,6 @@ impl Ground for Remote {
 
     fn connections(&self) -> Result<usize> {
         self.ground.connections()
-    }
-
-    fn client(&self) -> Option<ClientCrate> {
-        self.ground.client()
     }
 
     fn program(&self) -> Option<PathBuf> {

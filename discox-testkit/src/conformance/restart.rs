@@ -240,7 +240,7 @@ pub async fn a_shared_connection_survives_a_restart(ground: &dyn Ground) -> Resu
 pub async fn a_hung_registry_is_noticed_in_time(ground: &dyn Ground) -> Result<()> {
     let detection = Duration::from_secs(5);
     let scene = Scene::new(ground);
-    let connection = ConnectionConfig { detection, ..Default::default() };
+    let connection = ConnectionConfig { detection, ..ground.connection() };
     let config = RegisterConfig { connection: connection.clone(), ..scene.registration(HERE, ATTR) };
     let register = started(scene.make(config)?).await?;
     let config = DiscoverConfig { connection, ..scene.discovery() };

@@ -75,6 +75,7 @@ impl<'a> Scene<'a> {
             attr: attr.to_owned(),
             heart_beat_period: PERIOD,
             ttl: Some(TTL),
+            connection: self.ground.connection(),
             ..Default::default()
         }
     }
@@ -90,6 +91,7 @@ impl<'a> Scene<'a> {
             backend_endpoints: self.ground.backend_endpoints(),
             discover_prefix: self.prefix.clone(),
             service_name: self.service.clone(),
+            connection: self.ground.connection(),
             ..Default::default()
         }
     }
@@ -121,8 +123,12 @@ impl<'a> Scene<'a> {
 
     /// A connection for many.
     pub fn connect(&self) -> Result<Arc<dyn Registry>> {
-        let backend_endpoints = self.ground.backend_endpoints();
-        Ok((self.ground.makers().connect)(RegistryConfig { backend_endpoints, ..Default::default() })?)
+        let config = RegistryConfig {
+            backend_endpoints: self.ground.backend_endpoints(),
+            connection: self.ground.connection(),
+            ..Default::default()
+        };
+        Ok((self.ground.makers().connect)(config)?)
     }
 
     /// Where a record of this service is.

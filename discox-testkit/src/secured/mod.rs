@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use discox_core::{ConnectionConfig, Secret, TlsConfig};
 
 use crate::authority::{Authority, Identity};
 use crate::server::{Access, Data, Kind, Member, Servers};
@@ -132,6 +133,8 @@ impl Secured {
         let folder = crate::server::own_folder("secured")?;
         let secured = Secured { options, secrets, admin, authority, servers, folder };
         secured.write_client_files()?;
+        secured.write("password", secured.password())?;
+        secured.write("token", secured.token())?;
         secured.let_user_in().await.context("the user's rights")?;
         Ok(secured)
     }
@@ -157,6 +160,52 @@ impl Secured {
         addresses
     }
 
+    /// What stands before the paths of records where the administrator's tools look.
+    pub fn root(&self) -> &'static str {
+        if self.servers.kind() == Kind::Zookeeper { zookeeper::CHROOT } else { "" }
+    }
+
+    /// How the user connects: everything by files, which [`rotate`](Secured::rotate) replaces.
+    pub fn connection(&self) -> ConnectionConfig {
+        let mutual = self.options.tls == Tls::Mutual;
+        let tls = (self.options.tls != Tls::Off).then(|| TlsConfig {
+            ca: Some(self.ca_file().into()),
+            cert: mutual.then(|| self.certificate_file().into()),
+            key: mutual.then(|| Secret::file(self.key_file())),
+            ..TlsConfig::default()
+        });
+        let kind = self.servers.kind();
+        let by_password = match kind {
+            Kind::Etcd => true,
+            Kind::Zookeeper => self.options.login != Login::Certificate,
+            Kind::Consul => false,
+        };
+        ConnectionConfig {
+            tls,
+            user: by_password.then(|| USER.to_owned()),
+            password: by_password.then(|| Secret::file(self.password_file())),
+            sasl: kind == Kind::Zookeeper && self.options.login == Login::Sasl,
+            token: (kind == Kind::Consul).then(|| Secret::file(self.token_file())),
+            ..ConnectionConfig::default()
+        }
+    }
+
+    /// [`connection`](Secured::connection) of mutual TLS as a configuration file of the command line.
+    pub fn config_file(&self) -> Result<PathBuf> {
+        let secret = |name: &str, path: PathBuf| format!("{name} = {{ file = {path:?} }}\n");
+        let credentials = match self.servers.kind() {
+            Kind::Etcd => format!("user = {USER:?}\n") + &secret("password", self.password_file()),
+            Kind::Zookeeper => {
+                format!("user = {USER:?}\nsasl = true\n") + &secret("password", self.password_file())
+            }
+            Kind::Consul => secret("token", self.token_file()),
+        };
+        let (ca, cert) = (self.ca_file(), self.certificate_file());
+        let key = secret("key", self.key_file());
+        let tls = format!("[connection.tls]\nca = {ca:?}\ncert = {cert:?}\n{key}");
+        self.write("discox.toml", &format!("[connection]\n{credentials}{tls}"))
+    }
+
     /// Who signs the certificates.
     pub fn authority(&self) -> &Authority {
         &self.authority
@@ -175,6 +224,16 @@ impl Secured {
     /// The key of the client certificate, as a PEM file.
     pub fn key_file(&self) -> PathBuf {
         self.folder.join("client.key")
+    }
+
+    /// The file of the user's password.
+    pub fn password_file(&self) -> PathBuf {
+        self.folder.join("password")
+    }
+
+    /// The file of the user's token.
+    pub fn token_file(&self) -> PathBuf {
+        self.folder.join("token")
     }
 
     /// The password of [`USER`]: etcd, ZooKeeper.

@@ -8,10 +8,13 @@ mod zookeeper;
 
 use std::{path::PathBuf, sync::Arc};
 
-use discox::{BackendType, ClientCrate, ConnectionConfig, DiscoverConfig, RegisterConfig, RegistryConfig};
+#[cfg(any(feature = "consulrs", feature = "zookeeper-async"))]
+use discox::ClientCrate;
+use discox::{BackendType, DiscoverConfig, RegisterConfig, RegistryConfig};
 use discox_testkit::conformance::{Makers, Site};
 
-/// One of each, and each other client crate that is compiled in.
+/// One of each, each other client crate that is compiled in, and of each server one over mutual TLS where we have
+/// the least rights.
 pub(super) fn all() -> Vec<Arc<dyn Site>> {
     vec![
         Arc::new(memory::Memory),
@@ -22,47 +25,34 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
         Arc::new(server::Server::<consul::Consul>::new()),
         #[cfg(feature = "consulrs")]
         Arc::new(server::Server::<consul::Consul>::by(ClientCrate::Consulrs)),
+        Arc::new(server::Server::<etcd::Etcd>::secured()),
+        Arc::new(server::Server::<zookeeper::Zookeeper>::secured()),
+        Arc::new(server::Server::<consul::Consul>::secured()),
     ]
 }
 
-/// The facade's functions, with the backend and the client crate filled in.
-fn makers(backend: BackendType, client: Option<ClientCrate>) -> Makers {
+/// The facade's functions, with the backend filled in.
+fn makers(backend: BackendType) -> Makers {
     macro_rules! on {
-        ($backend:ident, $client:expr) => {
+        ($backend:ident) => {
             Makers {
                 new_register: |config| {
-                    discox::new_register(RegisterConfig {
-                        backend_type: BackendType::$backend,
-                        connection: ConnectionConfig { client: $client, ..config.connection },
-                        ..config
-                    })
+                    discox::new_register(RegisterConfig { backend_type: BackendType::$backend, ..config })
                 },
                 new_discover: |config| {
-                    discox::new_discover(DiscoverConfig {
-                        backend_type: BackendType::$backend,
-                        connection: ConnectionConfig { client: $client, ..config.connection },
-                        ..config
-                    })
+                    discox::new_discover(DiscoverConfig { backend_type: BackendType::$backend, ..config })
                 },
                 connect: |config| {
-                    discox::connect(RegistryConfig {
-                        backend_type: BackendType::$backend,
-                        connection: ConnectionConfig { client: $client, ..config.connection },
-                        ..config
-                    })
+                    discox::connect(RegistryConfig { backend_type: BackendType::$backend, ..config })
                 },
             }
         };
     }
-    match (backend, client) {
-        (BackendType::Etcd, _) => on!(Etcd, None),
-        (BackendType::Zookeeper, Some(ClientCrate::ZookeeperAsync)) => {
-            on!(Zookeeper, Some(ClientCrate::ZookeeperAsync))
-        }
-        (BackendType::Zookeeper, _) => on!(Zookeeper, None),
-        (BackendType::Consul, Some(ClientCrate::Consulrs)) => on!(Consul, Some(ClientCrate::Consulrs)),
-        (BackendType::Consul, _) => on!(Consul, None),
-        _ => on!(Memory, None),
+    match backend {
+        BackendType::Etcd => on!(Etcd),
+        BackendType::Zookeeper => on!(Zookeeper),
+        BackendType::Consul => on!(Consul),
+        _ => on!(Memory),
     }
 }
 

@@ -1,12 +1,13 @@
-//! What the three real registries have in common: one server each, of the test kit.
+//! What the three real registries have in common: one server each, of the test kit, as it comes or secured.
 
 use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox::{BackendType, ClientCrate};
+use discox::{BackendType, ClientCrate, ConnectionConfig};
 use discox_testkit::{
     conformance::{Data, Ground, Makers, Place, Site, connections_to},
+    secured::{Options, Secured},
     server::{Kind, Member, Servers},
 };
 
@@ -29,22 +30,28 @@ pub(super) trait Tools: Default + Send + Sync + 'static {
     async fn read(member: &Member, place: &Place) -> Result<Option<String>>;
 }
 
-/// Where servers of this kind can be had, and by which client crate they are reached.
+/// Where servers of this kind can be had, and how they are reached.
 pub(super) struct Server<T> {
     client: Option<ClientCrate>,
+    is_secured: bool,
     tools: PhantomData<T>,
 }
 
 impl<T> Server<T> {
-    /// By the default one.
+    /// By the default client crate.
     pub(super) fn new() -> Self {
-        Self { client: None, tools: PhantomData }
+        Self { client: None, is_secured: false, tools: PhantomData }
     }
 
     /// By this one.
     #[cfg_attr(not(any(feature = "consulrs", feature = "zookeeper-async")), expect(dead_code))]
     pub(super) fn by(client: ClientCrate) -> Self {
-        Self { client: Some(client), tools: PhantomData }
+        Self { client: Some(client), ..Self::new() }
+    }
+
+    /// Over mutual TLS, with the least rights.
+    pub(super) fn secured() -> Self {
+        Self { is_secured: true, ..Self::new() }
     }
 }
 
@@ -55,24 +62,50 @@ impl<T: Tools> Site for Server<T> {
     }
 
     fn name(&self) -> String {
-        self.client.map_or_else(|| T::BACKEND.to_string(), |client| format!("{}/{client}", T::BACKEND))
+        let client = self.client.map(|client| format!("/{client}")).unwrap_or_default();
+        format!("{}{client}{}", T::BACKEND, if self.is_secured { "-secured" } else { "" })
     }
 
     async fn open(&self) -> Result<Arc<dyn Ground>> {
-        let servers = Servers::single(T::KIND).await?;
-        Ok(Arc::new(ServerGround::<T> { servers, client: self.client, tools: PhantomData }))
+        let (house, connection) = if self.is_secured {
+            let secured = Secured::start(T::KIND, Options::default()).await?;
+            let connection = secured.connection();
+            (House::Secured(Box::new(secured)), connection)
+        } else {
+            (House::Open(Servers::single(T::KIND).await?), ConnectionConfig::default())
+        };
+        let connection = ConnectionConfig { client: self.client, ..connection };
+        Ok(Arc::new(ServerGround::<T> { house, connection, tools: PhantomData }))
     }
 }
 
+enum House {
+    Open(Servers),
+    Secured(Box<Secured>),
+}
+
 struct ServerGround<T> {
-    servers: Servers,
-    client: Option<ClientCrate>,
+    house: House,
+    connection: ConnectionConfig,
     tools: PhantomData<T>,
 }
 
 impl<T> ServerGround<T> {
     fn member(&self) -> &Member {
-        self.servers.member(0)
+        match &self.house {
+            House::Open(servers) => servers.member(0),
+            House::Secured(secured) => secured.member(),
+        }
+    }
+
+    /// The place as the tools see it.
+    fn seen(&self, place: &Place) -> Place {
+        match &self.house {
+            House::Open(_) => place.clone(),
+            House::Secured(secured) => {
+                Place { prefix: format!("{}{}", secured.root(), place.prefix), ..place.clone() }
+            }
+        }
     }
 }
 
@@ -83,19 +116,33 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     fn backend_endpoints(&self) -> Vec<String> {
-        self.servers.addresses()
+        match &self.house {
+            House::Open(servers) => servers.addresses(),
+            House::Secured(secured) => secured.endpoints(),
+        }
+    }
+
+    fn connection(&self) -> ConnectionConfig {
+        self.connection.clone()
+    }
+
+    fn program_arguments(&self) -> Result<Vec<String>> {
+        let mut arguments = Vec::new();
+        if let Some(client) = self.connection.client {
+            arguments.extend(["--client".into(), client.to_string()]);
+        }
+        if let House::Secured(secured) = &self.house {
+            arguments.extend(["--config".into(), secured.config_file()?.display().to_string()]);
+        }
+        Ok(arguments)
     }
 
     fn makers(&self) -> Makers {
-        super::makers(T::BACKEND, self.client)
+        super::makers(T::BACKEND)
     }
 
     fn expiry(&self, ttl: Duration) -> Duration {
-        T::granted(ttl, self.client) + T::EXPIRY_TAKES
-    }
-
-    fn client(&self) -> Option<ClientCrate> {
-        self.client
+        T::granted(ttl, self.connection.client) + T::EXPIRY_TAKES
     }
 
     fn connections(&self) -> Result<usize> {
@@ -108,19 +155,19 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     async fn tool_put(&self, place: &Place, attr: &str) -> Result<()> {
-        T::put(self.member(), place, attr).await.with_context(|| format!("put {place}"))
+        T::put(self.member(), &self.seen(place), attr).await.with_context(|| format!("put {place}"))
     }
 
     async fn tool_delete(&self, place: &Place) -> Result<()> {
-        T::delete(self.member(), place).await.with_context(|| format!("delete {place}"))
+        T::delete(self.member(), &self.seen(place)).await.with_context(|| format!("delete {place}"))
     }
 
     async fn tool_garbage(&self, place: &Place) -> Result<()> {
-        T::garbage(self.member(), place).await.with_context(|| format!("put {place}"))
+        T::garbage(self.member(), &self.seen(place)).await.with_context(|| format!("put {place}"))
     }
 
     async fn tool_read(&self, place: &Place) -> Result<Option<String>> {
-        T::read(self.member(), place).await.with_context(|| format!("read {place}"))
+        T::read(self.member(), &self.seen(place)).await.with_context(|| format!("read {place}"))
     }
 
     async fn kill_server(&self) -> Result<()> {
@@ -128,7 +175,10 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     async fn start_server(&self, data: Data) -> Result<()> {
-        self.member().start(data).await
+        match &self.house {
+            House::Open(_) => self.member().start(data).await,
+            House::Secured(secured) => secured.start_again(data).await,
+        }
     }
 
     async fn hang_server(&self) -> Result<()> {
