@@ -162,6 +162,31 @@ async fn start_fails_in_time_when_the_registry_is_not_there_and_can_be_tried_aga
 }
 
 #[tokio::test(start_paused = true)]
+async fn start_fails_at_once_when_the_registry_does_not_let_us_in() {
+    let world = World::start();
+    world.net(Net::Closed);
+    let shared = connection(&world);
+    for register in [register(&world, "a"), shared.register(register_config("a")).unwrap()] {
+        let began = Instant::now();
+        let error = register.start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(error.to_string().contains(KEY), "{error}");
+        assert!(began.elapsed() <= SECOND / 10);
+    }
+    world.net(Net::Fine);
+    let register = register(&world, "a");
+    register.start().await.unwrap();
+
+    // One that runs goes on trying, and mends.
+    world.net(Net::Closed);
+    world.end_all_sessions();
+    until("refusal", || register.status().last_error.is_some_and(|error| error.kind() == ErrorKind::Denied))
+        .await;
+    world.net(Net::Fine);
+    until("the record", || attr_of(&world).is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn stop_during_start_ends_it_and_withdraws() {
     let world = World::start();
     world.net(Net::Hung);

@@ -11,6 +11,7 @@ use std::{
     fmt::Debug,
     fs,
     io::{self, Write},
+    process::Stdio,
     sync::{Mutex, MutexGuard, Once, PoisonError},
 };
 
@@ -170,8 +171,10 @@ async fn command_line(secured: &Secured) -> Result<Shown> {
     let mut shown = Shown::new();
     let mut register = command("register");
     // What it registers runs as long as it is read from: until the end of this function.
-    register.args(["--endpoint", client::ENDPOINT, "--", "cat"]).stdin(std::process::Stdio::piped());
-    let mut register = register.spawn()?;
+    register.args(["--endpoint", client::ENDPOINT, "--", "cat"]).stdin(Stdio::piped());
+    // More than a pipe holds that nobody reads.
+    let errors = secured.write("register.log", "")?;
+    let mut register = register.stderr(fs::File::create(&errors)?).spawn()?;
     let mut output = register.stdout.take().context("no output")?;
     let mut line = [0; 1];
     output.read_exact(&mut line).await.context("it is not registered")?;
@@ -190,7 +193,9 @@ async fn command_line(secured: &Secured) -> Result<Shown> {
     output.read_to_string(&mut rest).await?;
     let ended = register.wait_with_output().await?;
     ensure!(ended.status.success(), "{ended:?}");
-    shown.push(("register".into(), rest + &String::from_utf8_lossy(&ended.stderr)));
+    let errors = fs::read_to_string(&errors)?;
+    ensure!(errors.contains("TRACE"), "it logs: {errors}");
+    shown.push(("register".into(), rest + &errors));
 
     let mut help = program::discox(&["register", "--help"]);
     help.env("DISCOX_PASSWORD", secured.password()).env("DISCOX_TOKEN", secured.token());

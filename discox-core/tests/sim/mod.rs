@@ -66,6 +66,8 @@ pub(crate) enum Net {
     Partitioned,
     /// Nothing is answered.
     Hung,
+    /// It lives, and does not let us in.
+    Closed,
 }
 
 impl World {
@@ -189,6 +191,7 @@ impl World {
             match self.state().net {
                 Net::Fine => break,
                 Net::Dead | Net::Partitioned => return Err(Error::new(ErrorKind::Unavailable, "refused")),
+                Net::Closed => return Err(Error::new(ErrorKind::Denied, "no entry")),
                 Net::Hung => {}
             }
             let _ = changed.changed().await;

@@ -167,7 +167,7 @@ impl Secured {
 
     /// How the user connects: everything by files, which [`rotate`](Secured::rotate) replaces.
     pub fn connection(&self) -> ConnectionConfig {
-        let mutual = self.options.tls == Tls::Mutual;
+        let mutual = self.is_mutual();
         let tls = (self.options.tls != Tls::Off).then(|| TlsConfig {
             ca: Some(self.ca_file().into()),
             cert: mutual.then(|| self.certificate_file().into()),
@@ -204,6 +204,11 @@ impl Secured {
         let key = secret("key", self.key_file());
         let tls = format!("[connection.tls]\nca = {ca:?}\ncert = {cert:?}\n{key}");
         self.write("discox.toml", &format!("[connection]\n{credentials}{tls}"))
+    }
+
+    /// Do clients show a certificate?
+    pub fn is_mutual(&self) -> bool {
+        self.options.tls == Tls::Mutual
     }
 
     /// Who signs the certificates.

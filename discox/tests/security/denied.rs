@@ -8,7 +8,7 @@ use discox::{ConnectionConfig, Denial, Error, ErrorKind};
 use discox_testkit::{
     authority::{Authority, SERVER_NAME},
     conformance::{Watching, What},
-    secured::{CLIENT, Options, Secured},
+    secured::{CLIENT, Options, Secured, Tls},
     server::Kind,
 };
 
@@ -196,11 +196,29 @@ async fn discovers(case: &Case, secured: &Secured) -> Result<()> {
 
 fn is_told(case: &Case, error: &Error, secured: &Secured) -> Result<()> {
     let message = error.to_string();
+    if case.denial == Denial::NoCredentials && secured.servers().kind() == Kind::Etcd && secured.is_mutual() {
+        // Without a user we are to etcd who our certificate names.
+        ensure!(error.denial() == Some(Denial::MissingRights), "{:?}: {message}", error.denial());
+        return Ok(());
+    }
     ensure!(error.kind() == ErrorKind::Denied, "{:?}: {message}", error.kind());
     ensure!(error.denial() == Some(case.denial), "{:?}: {message}", error.denial());
     ensure!(message.contains(case.advice), "it does not say {:?}: {message}", case.advice);
     let address = secured.member().address();
     ensure!(message.contains(address), "it does not name {address}: {message}");
+    Ok(())
+}
+
+/// Where we show no certificate, etcd knows nobody.
+#[tokio::test]
+async fn by_etcd_without_any_identity() -> Result<()> {
+    let secured = Secured::start(Kind::Etcd, Options { tls: Tls::Server, ..Options::default() }).await?;
+    let mut wrong = Vec::new();
+    let [no_credentials, ..] = &OURS;
+    for outcome in [registers(no_credentials, &secured).await, discovers(no_credentials, &secured).await] {
+        wrong.extend(outcome.err().map(|error| format!("{error:#}")));
+    }
+    ensure!(wrong.is_empty(), "{wrong:?}");
     Ok(())
 }
 
