@@ -408,7 +408,9 @@ impl SimWatch {
         match state.net {
             Net::Fine => {}
             Net::Hung => return Ok(Vec::new()),
-            Net::Dead | Net::Partitioned | Net::Closed => return Err(Error::new(ErrorKind::Unavailable, "watch cut off")),
+            Net::Dead | Net::Partitioned | Net::Closed => {
+                return Err(Error::new(ErrorKind::Unavailable, "watch cut off"));
+            }
         }
         if state.compacted > self.seen {
             return Err(Error::new(ErrorKind::Stale, "compacted"));
