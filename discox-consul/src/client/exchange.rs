@@ -48,6 +48,7 @@ pub(crate) struct Client {
 pub(crate) struct Target {
     pub(crate) address: Address,
     /// For an address with `https`.
+    #[cfg_attr(not(feature = "reqwest"), expect(dead_code, reason = "the other client has no TLS of ours"))]
     pub(crate) tls: TlsConfig,
     pub(crate) token: Token,
     /// What every request says: namespace and partition.
