@@ -35,6 +35,7 @@ pub(crate) fn settings(secured: &Secured, tls: Tls, login: Login) -> ConnectionC
     };
     let mut settings = ConnectionConfig {
         tls: (tls != Tls::Off).then_some(certificate),
+        connect_timeout: Duration::from_secs(10),
         request_timeout: DEADLINE,
         denied_backoff_max: Duration::from_secs(1),
         session_timeout: Some(Duration::from_secs(10)),
