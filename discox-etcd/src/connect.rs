@@ -48,6 +48,7 @@ pub struct Connector {
 #[derive(Debug)]
 struct Member {
     address: String,
+    uri: Uri,
     endpoint: Endpoint,
     tls: Option<TlsConfig>,
 }
@@ -143,16 +144,25 @@ impl Member {
         if let Some(tls) = &tls {
             discox_tls::server_name(tls, host).map_err(|error| error.on(BackendType::Etcd))?;
         }
-        let endpoint = dial::endpoint(uri).map_err(|_| Error::config(FIELD, authority, "not an address"))?;
-        Ok(Self { address, endpoint: tuned(endpoint, settings), tls })
+        let endpoint =
+            dial::endpoint(uri.clone()).map_err(|_| Error::config(FIELD, authority, "not an address"))?;
+        Ok(Self { address, uri, endpoint: tuned(endpoint, settings), tls })
     }
 
     async fn connect(&self, connector: &Arc<Connector>) -> Result<Etcd> {
-        let here = |error: Error| error.on(BackendType::Etcd).at(&self.address);
-        let channel = dial::channel(&self.endpoint, self.tls.as_ref()).await.map_err(here)?;
-        let options = connector.options().map_err(here)?;
-        let client = Client::from_channel(Channel::Tonic(channel), Some(options)).await;
-        let client = client.map_err(|error| here(error::translate(error, connector.identified())))?;
+        let connected = self.try_connect(connector).await;
+        let error = match (connected, &self.tls) {
+            (Ok(link), _) => return Ok(link),
+            (Err(error), Some(tls)) => dial::why_refused(&self.uri, tls, error).await,
+            (Err(error), None) => error,
+        };
+        Err(error.on(BackendType::Etcd).at(&self.address))
+    }
+
+    async fn try_connect(&self, connector: &Arc<Connector>) -> Result<Etcd> {
+        let channel = dial::channel(&self.endpoint, self.tls.as_ref()).await?;
+        let client = Client::from_channel(Channel::Tonic(channel), Some(connector.options()?)).await;
+        let client = client.map_err(|error| error::translate(error, connector.identified()))?;
         let link = Etcd::new(connector.clone(), self.address.clone(), client);
         link.probe().await?;
         Ok(link)

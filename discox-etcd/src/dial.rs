@@ -16,6 +16,9 @@ use crate::error;
 /// What gRPC speaks (RFC 7540, section 3.1).
 const HTTP_2: &[u8] = b"h2";
 
+/// How a client begins: the preface and empty settings (RFC 7540, sections 3.5 and 6.5).
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
 /// An endpoint that `tonic` takes for plain text, whatever it is; requests say what it is.
 pub(crate) fn endpoint(uri: Uri) -> Result<Endpoint, tonic::codegen::http::Error> {
     let mut parts = uri.clone().into_parts();
@@ -39,6 +42,24 @@ pub(crate) async fn channel(endpoint: &Endpoint, tls: Option<&TlsConfig>) -> Res
         }
     });
     endpoint.connect_with_connector(dial).await.map_err(failed)
+}
+
+/// Why a member does not talk to us: what it said is lost when it hangs up while we still write. Bounded by the
+/// caller's time-out.
+pub(crate) async fn why_refused(uri: &Uri, tls: &TlsConfig, error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let asked = async {
+        let config = discox_tls::client_config(tls, &[HTTP_2])?;
+        let host = uri.host().unwrap_or_default();
+        let stream = dial(host, uri.port_u16().unwrap_or_default()).await?;
+        discox_tls::probe(tls, config, host, stream, HELLO).await
+    };
+    match asked.await {
+        Err(told) if told.kind() == ErrorKind::Denied => told,
+        _ => error,
+    }
 }
 
 /// Looks the host's name up anew, and tries its addresses in turn.

@@ -30,14 +30,21 @@ pub(crate) fn translate(error: ClientError, identified: bool) -> Error {
 /// What we have found out about TLS ourselves, on whichever way it has come here. That the server does
 /// not accept our certificate shows only at the first answer.
 fn told(error: &ClientError, identified: bool) -> Option<Error> {
-    let mut next = Some(error as &(dyn StdError + 'static));
+    // etcd-client's own error names no source.
+    let inner: &(dyn StdError + 'static) = match error {
+        ClientError::GRpcStatus(status) => status,
+        ClientError::TransportError(error) => error,
+        ClientError::IoError(error) => error,
+        other => other,
+    };
+    let mut next = Some(inner);
     while let Some(error) = next {
         if let Some(ours) = error.downcast_ref::<Error>() {
             return Some(ours.clone());
         }
         next = error.source();
     }
-    discox_tls::explain(error, identified)
+    discox_tls::explain(inner, identified)
 }
 
 /// Why a connection could not be made.

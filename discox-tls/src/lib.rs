@@ -64,8 +64,10 @@ pub async fn probe(
 ) -> Result<()> {
     let mut stream = handshake(tls, config, host, stream).await?;
     let answered = async {
-        stream.write_all(hello).await?;
-        stream.flush().await?;
+        // Who has refused us may have hung up already: what it said is still there to be read.
+        if stream.write_all(hello).await.is_ok() {
+            let _ = stream.flush().await;
+        }
         stream.read_u8().await
     };
     answered.await.map(drop).map_err(|error| failed(tls, &error))

@@ -49,12 +49,12 @@ impl Write for Log {
     }
 }
 
-/// Logs everything that discox and its clients have to say.
+/// Logs everything that discox and its clients have to say. What the harness tells Docker is not theirs.
 fn log_everything() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let level = tracing_subscriber::filter::LevelFilter::TRACE;
-        tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(|| Log).init();
+        let filter = tracing_subscriber::EnvFilter::new("trace,bollard=off,testcontainers=off");
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| Log).init();
     });
 }
 

@@ -33,7 +33,7 @@ const OURS: [Case; 6] = [
         name: "no credentials",
         spoil: |_, connection| {
             (connection.user, connection.password, connection.token) = (None, None, None);
-            connection.sasl = false;
+            (connection.sasl, connection.lock_service) = (false, false);
             Ok(())
         },
         denial: Denial::NoCredentials,
@@ -122,6 +122,8 @@ fn good(secured: &Secured) -> ConnectionConfig {
     ConnectionConfig {
         connect_timeout: CONNECT_TIMEOUT,
         request_timeout: 2 * CONNECT_TIMEOUT,
+        // A service of ZooKeeper is open to everybody unless it is locked.
+        lock_service: secured.servers().kind() == Kind::Zookeeper,
         ..secured.connection()
     }
 }
