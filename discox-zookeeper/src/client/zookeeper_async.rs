@@ -10,7 +10,7 @@ mod told;
 
 use async_trait::async_trait;
 use discox_core::{ConnectionConfig, Error, Result};
-use futures_util::future::{BoxFuture, FutureExt, join, join_all};
+use futures_util::future::{BoxFuture, FutureExt, join_all, join3};
 use tokio::{sync::oneshot, time::timeout};
 use zookeeper_async::{Acl, CreateMode, Permission, WatchedEvent};
 
@@ -209,17 +209,19 @@ impl Client {
         }
     }
 
-    /// Deletes a node and creates it anew. Both are sent at once, so that there is next to no time in
-    /// between.
+    /// Deletes a node and creates it anew. Both are to arrive at once, so that there is next to no time in
+    /// between. The crate leaves Nagle's algorithm on, which would hold the second one back until the first
+    /// is answered: behind a third one, it sends both together.
     async fn replace(&self, path: &str, version: i32, data: &[u8], acl: &[acl::Acl]) -> Answer<Stat> {
         let (path, data, acl) = (path.to_owned(), data.to_owned(), acls(acl));
-        let replaced = self.0.ask(2, |zookeeper| async move {
+        let replaced = self.0.ask(3, |zookeeper| async move {
+            let ahead = zookeeper.exists("/", false);
             let delete = zookeeper.delete(&path, Some(version));
             let create = zookeeper.create2(&path, data, acl, CreateMode::Ephemeral);
-            match join(delete, create).await {
+            match join3(ahead, delete, create).await {
                 // Also if somebody else deleted it.
-                (_, Ok((_, stat))) => Ok(stat),
-                (Err(error), Err(_)) | (Ok(()), Err(error)) => Err(error),
+                (_, _, Ok((_, stat))) => Ok(stat),
+                (_, Err(error), Err(_)) | (_, Ok(()), Err(error)) => Err(error),
             }
         });
         Ok(replaced.await?.into())
