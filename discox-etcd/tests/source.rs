@@ -65,7 +65,8 @@ async fn long_lists_and_heavy_ones_come_in_pages() -> Result<()> {
             ports.map(|port| TxnOp::put(format!("{PREFIX}/long/h{host}:{port}"), "x".repeat(200), None));
         writer.txn(Txn::new().and_then(puts.collect::<Vec<_>>())).await?;
     }
-    for port in 1..=100 {
+    // Several pages, within what a service may have.
+    for port in 1..=50 {
         writer.put(format!("{PREFIX}/heavy/h:{port}"), "x".repeat(1024 * 1024), None).await?;
     }
     let link = link(&etcd).await?;
@@ -73,7 +74,7 @@ async fn long_lists_and_heavy_ones_come_in_pages() -> Result<()> {
     let endpoints: HashSet<_> = list.iter().map(|(endpoint, _)| endpoint.clone()).collect();
     assert_eq!((list.len(), endpoints.len()), (25_000, 25_000));
     let (list, _) = source(&link, "heavy")?.open().await?;
-    assert_eq!(list.len(), 100);
+    assert_eq!(list.len(), 50);
     assert!(list.iter().all(|(_, attr)| attr.len() == 1024 * 1024));
     Ok(())
 }
