@@ -105,7 +105,10 @@ impl fmt::Debug for Secret {
 /// In files a secret is its text, or better `{ file = "path" }`.
 #[cfg(feature = "serde")]
 mod files {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{Error as _, Unexpected},
+    };
 
     use super::{Secret, Source};
 
@@ -133,10 +136,11 @@ mod files {
     impl<'de> Deserialize<'de> for Secret {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
             // Nothing of what is wrong may be repeated.
+            let wrong = |what, expected| D::Error::invalid_value(Unexpected::Other(what), &expected);
             let written = Written::deserialize(deserializer);
-            match written.map_err(|_| D::Error::custom("a secret is a text or { file = \"path\" }"))? {
+            match written.map_err(|_| wrong("no secret", "a text or { file = \"path\" }"))? {
                 Written::Text(text) if text == REDACTED => {
-                    Err(D::Error::custom("this secret was left out when the configuration was written"))
+                    Err(wrong(REDACTED, "the secret, which was left out when this was written"))
                 }
                 Written::Text(text) => Ok(Self::new(text)),
                 Written::File { file } => Ok(Self::file(file)),

@@ -147,10 +147,17 @@ async fn a_wrong_file_is_told_with_its_line() -> Result<()> {
     let ended = run(&["list", "--config", &path]).await?.with(2, 1)?;
     assert!(ended.errors.contains(&path), "{ended:?}");
     for (text, told) in [
-        ("service = \"demo\"\nheartbeat = \"5s\"\n", "line 2: unknown field `heartbeat`"),
-        ("\n\nheart_beat = \"soon\"\n", "line 3"),
-        ("backend = \"redis\"\n", "line 1"),
-        ("[connection]\nrequest_timeout = 5\n", "line 2"),
+        (
+            "service = \"demo\"\nheartbeat = \"5s\"\n",
+            "line 2, column 1: `heartbeat` is unknown, expected one of",
+        ),
+        ("\n\nheart_beat = \"soon\"\n", "line 3, column 14: `heart_beat` does not fit, expected a duration"),
+        ("backend = \"redis\"\n", "line 1, column 11: `backend` does not fit, expected one of `etcd`"),
+        (
+            "[connection]\nrequest_timeout = 5\n",
+            "line 2, column 19: `connection.request_timeout` does not fit",
+        ),
+        ("connection.tls = { ca = \"a\", cert = 5 }\n", "column 37: `connection.tls.cert` does not fit"),
         ("service = \"demo\n", "line 1"),
     ] {
         fs::write(&path, text)?;
@@ -163,6 +170,57 @@ async fn a_wrong_file_is_told_with_its_line() -> Result<()> {
     fs::write(&path, library)?;
     let ended = run(&["list", "--config", &path]).await?.with(2, 1)?;
     assert!(ended.errors.contains("service_name"), "{ended:?}");
+    fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// A secret in its own place and in those of others, as every type and with every mistake of writing.
+#[tokio::test]
+async fn a_wrong_file_is_told_without_what_it_holds() -> Result<()> {
+    const SECRET: &str = "hunter2";
+    let folder = folder("secret")?;
+    let path = format!("{folder}/discox.toml");
+    for (text, told) in [
+        ("heart_beat = \"hunter2\"", "`heart_beat` does not fit, expected a duration"),
+        ("heart_beat = \"hunter2, expected hunter2\"", "`heart_beat` does not fit, expected a duration"),
+        ("ttl = \"hunter2\"", "`ttl` does not fit, expected a duration"),
+        ("backend = \"hunter2\"", "`backend` does not fit, expected one of `etcd`"),
+        ("output = \"hunter2\"", "`output` does not fit, expected"),
+        ("backend_endpoint = \"hunter2\"", "`backend_endpoint` does not fit, expected a sequence"),
+        ("connection = \"hunter2\"", "`connection` does not fit, expected"),
+        ("connection.sasl = \"hunter2\"", "`connection.sasl` does not fit, expected a boolean"),
+        ("connection.client = \"hunter2\"", "`connection.client` does not fit, expected one of `reqwest`"),
+        ("connection.max_endpoints = \"hunter2\"", "`connection.max_endpoints` does not fit, expected usize"),
+        ("connection.acl = \"hunter2\"", "`connection.acl` does not fit, expected a sequence"),
+        ("connection.tls = \"hunter2\"", "`connection.tls` does not fit, expected"),
+        ("connection.tls.ca = [\"hunter2\"]", "`connection.tls.ca` does not fit, expected a string"),
+        ("connection.tls.key = [\"hunter2\"]", "`connection.tls.key` does not fit, expected a text or {"),
+        ("[connection]\npassword = [\"hunter2\"]", "line 2, column 12: `connection.password` does not fit"),
+        (
+            "[connection]\npassword = { text = \"hunter2\" }",
+            "`connection.password` does not fit, expected a text or {",
+        ),
+        (
+            "[connection]\npassword = { hunter2 = 1 }",
+            "`connection.password` does not fit, expected a text or {",
+        ),
+        ("[connection.token]\nfile = [\"hunter2\"]", "does not fit, expected a text or {"),
+        (
+            "[connection]\npasword = \"hunter2\"",
+            "line 2, column 1: `connection.pasword` is unknown, expected one of",
+        ),
+        ("[connection]\npassword = hunter2", "line 2, column 12: "),
+        ("[connection]\npassword = \"hunter2", "line 2, column "),
+        ("[connection]\npassword = \"hunter2\" \"hunter2\"", "line 2, column 22: "),
+        ("[connection]\npassword \"hunter2\"", "line 2, column "),
+        ("[connection]\npassword = \"a\"\npassword = \"hunter2\"", "line 3, column 1: "),
+        ("[connection]\npassword = \"hunter2\\q\"", "line 2, column "),
+    ] {
+        fs::write(&path, text)?;
+        let ended = run(&["list", "--config", &path]).await?.with(2, 1)?;
+        assert!(ended.errors.contains(told) && ended.errors.contains(&path), "{text:?}: {ended:?}");
+        assert!(!ended.errors.contains(SECRET) && ended.output.is_empty(), "{text:?}: {ended:?}");
+    }
     fs::remove_dir_all(folder)?;
     Ok(())
 }

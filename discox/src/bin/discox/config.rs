@@ -10,6 +10,7 @@ use crate::{
     args::{Common, List, Register, Watch},
     failure::Failure,
     output::Format,
+    unreadable,
 };
 
 /// The settings that a file may have. One file serves all subcommands. The names are those of the
@@ -48,8 +49,7 @@ impl File {
         let text = fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("--config {}: {error}", path.display())))?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            Failure::usage(format!("--config {}, line {line}: {}", path.display(), error.message()))
+            Failure::usage(format!("--config {}, {}", path.display(), unreadable::why(&text, &error)))
         })
     }
 }

@@ -23,6 +23,7 @@ mod output;
 mod register;
 mod security;
 mod signals;
+mod unreadable;
 mod watch;
 
 use std::{process::ExitCode, time::Duration};
