@@ -197,6 +197,18 @@ async fn command_line(secured: &Secured) -> Result<Shown> {
     ensure!(errors.contains("TRACE"), "it logs: {errors}");
     shown.push(("register".into(), rest + &errors));
 
+    let mut environment = command("register");
+    let variable = if secured.servers().kind() == Kind::Consul {
+        ("DISCOX_TOKEN", secured.token())
+    } else {
+        ("DISCOX_PASSWORD", secured.password())
+    };
+    environment.env(variable.0, variable.1).args(["--endpoint", client::ENDPOINT, "--", "env"]);
+    let environment = program::finish(environment).await?;
+    ensure!(environment.output.contains("\nRUST_LOG=trace\n"), "{environment:?}");
+    ensure!(!environment.output.contains(variable.0), "COMMAND gets {}", variable.0);
+    shown.push(("the variables of COMMAND".into(), environment.output + &environment.errors));
+
     let mut help = program::discox(&["register", "--help"]);
     help.env("DISCOX_PASSWORD", secured.password()).env("DISCOX_TOKEN", secured.token());
     let help = program::finish(help).await?;
