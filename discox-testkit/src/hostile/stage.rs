@@ -27,9 +27,12 @@ use crate::{
 };
 
 /// Who is there from the beginning, who comes meanwhile, and who comes afterwards.
-const FIRST: &str = "10.0.0.1:80";
+pub(super) const FIRST: &str = "10.0.0.1:80";
 const MEANWHILE: &str = "10.0.0.2:80";
 const LAST: &str = "10.0.0.3:80";
+
+/// What all of them are registered with.
+pub(super) const ATTR: &str = "a";
 
 /// What is allowed of one service here, so that it does not take long to exceed it.
 const ENDPOINTS: usize = 20_000;
@@ -247,7 +250,7 @@ fn registration(kind: Kind, endpoint: &str, at: &str) -> RegisterConfig {
         discover_prefix: "/discox/hostile".into(),
         service_name: "demo".into(),
         service_endpoint: endpoint.to_owned(),
-        attr: "a".into(),
+        attr: ATTR.into(),
         heart_beat_period: Duration::from_secs(1),
         ttl: Some(Duration::from_secs(4)),
         connection: connection(),

@@ -10,7 +10,11 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::{bytes::without_end, server::Script};
+use super::{
+    bytes::without_end,
+    server::Script,
+    stage::{ATTR, FIRST},
+};
 
 /// What it answers to everything but `sync` and pings.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +27,7 @@ pub(super) enum Mischief {
     MillionChildren,
     /// A few children with data of 1 MB each, whatever was asked for.
     HugeData,
-    /// Changes without end, of ever other nodes, and no answer to those who want to read them.
+    /// The true list, then changes without end, of ever other nodes, and no answer to those who want to read them.
     EndlessEvents,
     /// Numbers of requests that nobody made.
     OtherNumbers,
@@ -67,7 +71,7 @@ impl Script for Mischief {
                     stream.write_all(&length.to_be_bytes()).await?;
                     return without_end(&mut stream, &[0; 64 * 1024]).await;
                 }
-                (None, _) => return events(stream.into_inner(), number).await,
+                (None, _) => return events(stream.into_inner(), &request).await,
             }
         }
     }
@@ -85,8 +89,11 @@ impl Mischief {
             Self::Claimed(count) if operation == CHILDREN => reply(number, 0, &count.to_be_bytes()),
             Self::MillionChildren if operation == CHILDREN => reply(number, 0, a_million()),
             Self::HugeData if operation == CHILDREN => reply(number, 0, &names(100)),
-            Self::EndlessEvents if operation == CHILDREN => return None,
-            Self::HugeData if operation == MULTI_READ => reply(number, 0, &all_huge(request)),
+            Self::EndlessEvents if operation == CHILDREN => reply(number, 0, &listed([FIRST.to_owned()])),
+            Self::EndlessEvents if operation == MULTI_READ => return None,
+            Self::HugeData if operation == MULTI_READ => {
+                reply(number, 0, &all_hold(&[b'x'; 1_000_000], request))
+            }
             _ if operation == MULTI_READ => reply(number, 0, &all_gone(request)),
             // No such node.
             _ => reply(number, -101, b""),
@@ -94,11 +101,13 @@ impl Mischief {
     }
 }
 
-/// No children, and then creations without end. Probes are answered by the way; what else is asked is not.
-async fn events(stream: TcpStream, children: i32) -> io::Result<()> {
+/// What those hold who are listed, and then creations without end. Probes are answered by the way; what else is
+/// asked is not.
+async fn events(stream: TcpStream, read: &[u8]) -> io::Result<()> {
     let (from, to) = stream.into_split();
     let (mut from, to) = (BufReader::new(from), Mutex::new(to));
-    send(&mut *to.lock().await, &reply(children, 0, &names(0))).await?;
+    let list = reply(int(read, 0), 0, &all_hold(ATTR.as_bytes(), read));
+    send(&mut *to.lock().await, &list).await?;
     let probes = async {
         loop {
             let request = frame(&mut from).await?;
@@ -138,9 +147,15 @@ fn a_million() -> &'static [u8] {
     MILLION.get_or_init(|| names(1_000_000))
 }
 
-fn names(count: i32) -> Vec<u8> {
-    let names = (0..count.unsigned_abs()).flat_map(|number| text(&name(number)));
-    count.to_be_bytes().into_iter().chain(names).collect()
+fn names(count: u32) -> Vec<u8> {
+    listed((0..count).map(name))
+}
+
+/// These children.
+fn listed(names: impl IntoIterator<Item = String, IntoIter: ExactSizeIterator>) -> Vec<u8> {
+    let names = names.into_iter();
+    let count = i32::try_from(names.len()).unwrap_or(i32::MAX);
+    count.to_be_bytes().into_iter().chain(names.flat_map(|name| text(&name))).collect()
 }
 
 fn name(number: u32) -> String {
@@ -153,9 +168,9 @@ fn asked(request: &[u8]) -> usize {
     request.windows(needle.len()).filter(|bytes| *bytes == needle).count()
 }
 
-fn all_huge(request: &[u8]) -> Vec<u8> {
-    let data = vec![b'x'; 1_000_000];
-    let one = [&GET.to_be_bytes()[..], &[0; 5], &length(&data), &data, &[0; 68]].concat();
+/// Every node that a multi-read asks for has this data.
+fn all_hold(data: &[u8], request: &[u8]) -> Vec<u8> {
+    let one = [&GET.to_be_bytes()[..], &[0; 5], &length(data), data, &[0; 68]].concat();
     [one.repeat(asked(request)), end()].concat()
 }
 
