@@ -9,9 +9,7 @@ use crate::client::{Cause, Fault};
 /// The one place where a fault gets its kind. What was configured decides what a denial means.
 pub(crate) fn translate(fault: Fault, settings: &ConnectionConfig) -> Error {
     match fault {
-        Fault::Denied(status, said) => {
-            Error::denied(denial(&said, settings.token.is_some()), answered(status, &said))
-        }
+        Fault::Denied(status, said) => denied(status, &said, settings.token.is_some()),
         Fault::Malformed(what) => Error::new(ErrorKind::Protocol, format!("not an answer of Consul: {what}")),
         Fault::Refused(error) => error,
         Fault::Status(400, said) if said.contains("Enterprise feature") => enterprise_only(&said, settings),
@@ -30,6 +28,16 @@ fn kind_of(status: u16) -> ErrorKind {
         429 | 500..=599 => ErrorKind::Unavailable,
         _ => ErrorKind::Protocol,
     }
+}
+
+fn denied(status: u16, said: &str, with_token: bool) -> Error {
+    let mut message = answered(status, said);
+    let denial = denial(said, with_token);
+    if denial == Denial::WrongCredentials {
+        // It forgets tokens that have expired.
+        message += ": the token is wrong, has expired or was deleted";
+    }
+    Error::denied(denial, message)
 }
 
 fn denial(said: &str, with_token: bool) -> Denial {

@@ -1,5 +1,7 @@
 //! Consul: a policy, and a token with this policy; whoever brings none may do nothing.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::json;
 
@@ -46,6 +48,13 @@ pub(super) async fn let_in(member: &Member, secrets: &Secrets) -> Result<()> {
 /// Whether the user's token has the policy.
 pub(super) async fn allow(member: &Member, secrets: &Secrets, allow: bool) -> Result<()> {
     put_token(member, &format!("/v1/acl/token/{ACCESSOR}"), secrets, allow).await
+}
+
+/// A further token, whose time is up after `ttl`: for Consul that is a minute at least.
+pub(super) async fn issue(member: &Member, token: &str, ttl: Duration) -> Result<()> {
+    let ttl = format!("{}s", ttl.as_secs());
+    let token = json!({ "SecretID": token, "Policies": [{ "Name": POLICY }], "ExpirationTTL": ttl });
+    member.http("PUT", "/v1/acl/token", &token.to_string()).await.map(drop)
 }
 
 async fn put_token(member: &Member, path: &str, secrets: &Secrets, allow: bool) -> Result<()> {

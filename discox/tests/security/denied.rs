@@ -10,9 +10,10 @@ use discox_testkit::{
     conformance::{Watching, What},
     secured::{CLIENT, Options, Secured, Tls},
     server::Kind,
+    wait::eventually,
 };
 
-use crate::client::{Running, discovery, registration};
+use crate::client::{Running, SOON, discovery, registration};
 
 /// Ample for a busy machine; what is refused has to be told within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -222,6 +223,35 @@ async fn by_etcd_without_any_identity() -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{wrong:?}");
     Ok(())
+}
+
+/// Consul gives no token less than a minute.
+const SHORTEST: Duration = Duration::from_secs(60);
+
+/// Consul knows nothing of a token whose time is up.
+const EXPIRED_TOKEN: Case = Case {
+    name: "a token that has expired",
+    spoil: |_, _| Ok(()),
+    denial: Denial::WrongCredentials,
+    advice: "the token is wrong, has expired or was deleted (check `",
+};
+
+/// Who runs is told as who starts, and goes on with the token that is in the file then.
+#[tokio::test]
+async fn by_consul_when_the_token_has_expired() -> Result<()> {
+    let secured = Secured::start(Kind::Consul, Options::default()).await?;
+    secured.write("token", &secured.issue_token(SHORTEST).await?)?;
+    let patient = ConnectionConfig { denied_backoff_max: Duration::from_secs(1), ..good(&secured) };
+    let running = Running::start(&secured, &patient).await?;
+    let refused = async || running.register.status().last_error.filter(|error| error.denial().is_some());
+    let error = eventually(SHORTEST + SOON, "the end of the token", refused).await?;
+    is_told(&EXPIRED_TOKEN, &error, &secured)?;
+    let mut wrong = Vec::new();
+    play(&EXPIRED_TOKEN, &secured, &mut wrong).await;
+    ensure!(wrong.is_empty(), "{wrong:?}");
+    secured.write("token", secured.token())?;
+    running.delivers("second").await?;
+    running.stop().await
 }
 
 #[tokio::test]
