@@ -65,6 +65,17 @@ async fn a_user_by_sasl_over_mutual_tls() -> Result<()> {
     as_it_is_used(Tls::Mutual, Login::Sasl).await
 }
 
+/// Some of their logins are answered before the request for a session is.
+#[tokio::test]
+async fn every_session_is_had_at_once() -> Result<()> {
+    let secured = start(Tls::Mutual, Login::Sasl).await?;
+    let settings = settings(&secured, Tls::Mutual, Login::Sasl);
+    for _ in 0..60 {
+        common::connect(&Arc::new(Connector::parse(&secured.endpoints(), &settings)?)).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_user_by_digest_over_tls() -> Result<()> {
     as_it_is_used(Tls::Server, Login::Digest).await

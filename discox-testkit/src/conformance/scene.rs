@@ -16,7 +16,7 @@ use crate::wait::eventually;
 
 /// "At once", on a machine that runs many tests at a time. Well below [`TTL`], so that an expiry is
 /// not taken for a deregistration.
-pub const AT_ONCE: Duration = Duration::from_secs(4);
+pub const AT_ONCE: Duration = Duration::from_secs(7);
 
 /// The heart beat period of the suite's registrations.
 pub const PERIOD: Duration = Duration::from_secs(1);
