@@ -179,6 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn what_tls_was_refused_for_is_found_behind_the_clients_error() {
+        let refused = Error::denied(Denial::UnknownAuthority, "the server's certificate");
+        let status = Status::from_error(Box::new(refused));
+        assert_eq!(kind_of(&status), ErrorKind::Unavailable);
+        let told = translate(ClientError::GRpcStatus(status), false);
+        assert_eq!((told.kind(), told.denial()), (ErrorKind::Denied, Some(Denial::UnknownAuthority)));
+    }
+
+    #[test]
     fn what_etcd_says_has_the_kind_that_decides_policy() {
         for (code, message, expected) in [
             (Code::PermissionDenied, "etcdserver: permission denied", ErrorKind::Denied),
