@@ -177,21 +177,17 @@ async fn a_wrong_file_is_told_with_its_line() -> Result<()> {
 /// A secret in its own place and in those of others, as every type and with every mistake of writing.
 #[tokio::test]
 async fn a_wrong_file_is_told_without_what_it_holds() -> Result<()> {
-    const SECRET: &str = "hunter2";
     let folder = folder("secret")?;
     let path = format!("{folder}/discox.toml");
     for (text, told) in [
         ("heart_beat = \"hunter2\"", "`heart_beat` does not fit, expected a duration"),
         ("heart_beat = \"hunter2, expected hunter2\"", "`heart_beat` does not fit, expected a duration"),
-        ("ttl = \"hunter2\"", "`ttl` does not fit, expected a duration"),
         ("backend = \"hunter2\"", "`backend` does not fit, expected one of `etcd`"),
-        ("output = \"hunter2\"", "`output` does not fit, expected"),
         ("backend_endpoint = \"hunter2\"", "`backend_endpoint` does not fit, expected a sequence"),
         ("connection = \"hunter2\"", "`connection` does not fit, expected"),
         ("connection.sasl = \"hunter2\"", "`connection.sasl` does not fit, expected a boolean"),
         ("connection.client = \"hunter2\"", "`connection.client` does not fit, expected one of `reqwest`"),
         ("connection.max_endpoints = \"hunter2\"", "`connection.max_endpoints` does not fit, expected usize"),
-        ("connection.acl = \"hunter2\"", "`connection.acl` does not fit, expected a sequence"),
         ("connection.tls = \"hunter2\"", "`connection.tls` does not fit, expected"),
         ("connection.tls.ca = [\"hunter2\"]", "`connection.tls.ca` does not fit, expected a string"),
         ("connection.tls.key = [\"hunter2\"]", "`connection.tls.key` does not fit, expected a text or {"),
@@ -219,7 +215,7 @@ async fn a_wrong_file_is_told_without_what_it_holds() -> Result<()> {
         fs::write(&path, text)?;
         let ended = run(&["list", "--config", &path]).await?.with(2, 1)?;
         assert!(ended.errors.contains(told) && ended.errors.contains(&path), "{text:?}: {ended:?}");
-        assert!(!ended.errors.contains(SECRET) && ended.output.is_empty(), "{text:?}: {ended:?}");
+        assert!(!ended.errors.contains("hunter2") && ended.output.is_empty(), "{text:?}: {ended:?}");
     }
     fs::remove_dir_all(folder)?;
     Ok(())
