@@ -20,8 +20,9 @@ use crate::{
     client::{Instance, Service},
     layout::{self, Stamp},
     link::Consul,
-    registrar::{FEW, Receipt, SETTLING, is_as_written},
+    registrar::{Receipt, SETTLING, is_as_written},
     status::Status,
+    verify::FEW,
 };
 
 /// Services that are looked through in one heart beat; more take turns.

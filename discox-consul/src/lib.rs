@@ -191,6 +191,7 @@ mod registrar;
 mod source;
 mod status;
 mod turns;
+mod verify;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ use crate::{
     registrar::{self, Receipt},
     source::ConsulSource,
     turns::Turns,
+    verify,
 };
 
 /// The link to Consul: one agent, see [`discox_core::backend`].
@@ -104,11 +105,15 @@ impl Link for Consul {
         registrar::register(self, record, attr, take).await
     }
 
+    async fn update(&self, record: &Record, attr: &str, _: &Receipt) -> Result<Registered<Receipt>> {
+        registrar::update(self, record, attr).await
+    }
+
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
         registrar::withdraw(self, record, receipt).await
     }
 
     async fn verify(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-        registrar::verify(self, held).await
+        verify::verify(self, held).await
     }
 }

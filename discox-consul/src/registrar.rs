@@ -1,27 +1,22 @@
 //! Registering a record, keeping it, and withdrawing it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Held, Loss, Registered, Take},
+    backend::{Registered, Take},
     key::Record,
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::join;
 use tokio::time::Instant;
 
 use crate::{
     catalogue::{self, Entries, Rival},
     check,
-    client::{Probe, Registration, Service, Services},
+    client::{Probe, Registration, Service},
     layout::{self, Stamp},
     link::Consul,
 };
-
-/// TTL checks that are passed at once.
-const PASSES: usize = 16;
-/// Up to this many endpoints, the agent is asked for these alone.
-pub(crate) const FEW: usize = 16;
 
 /// What was registered, and when.
 #[derive(Clone, Debug)]
@@ -37,40 +32,98 @@ pub(crate) async fn register(
     attr: &str,
     take: Take,
 ) -> Result<Registered<Receipt>> {
+    if take == Take::Over {
+        return write(link, record, attr, take, Stamp::after(None, record.incarnation)).await;
+    }
     let ledger = &link.connector.ledger;
-    let id = layout::id(record);
-    let Entries { own, rivals } = catalogue::entries(link, record, &id).await?;
+    let Entries { own, rivals } = catalogue::entries(link, record, &layout::id(record)).await?;
     let stamp = stamp(record, take, ledger.stamp(record.incarnation), &rivals)
-        .inspect_err(|_| ledger.unwanted(&id))?;
+        .inspect_err(|_| ledger.unwanted(&layout::id(record)))?;
+    let (registration, ttl) = begin(link, record, attr, &stamp)?;
+    let stands = own.is_some_and(|own| is_as_written(&own, &registration))
+        && revived(link, record, &registration).await?;
+    if !stands {
+        put(link, &registration).await?;
+    }
+    end(link, record, registration, stamp, !rivals.is_empty())
+        .await
+        .map(|receipt| Registered { receipt, ttl })
+}
+
+pub(crate) async fn update(link: &Consul, record: &Record, attr: &str) -> Result<Registered<Receipt>> {
+    match link.connector.ledger.stamp(record.incarnation) {
+        Some(stamp) => write(link, record, attr, Take::Back, stamp).await,
+        None => register(link, record, attr, Take::Back).await,
+    }
+}
+
+/// Writes the record with this stamp and looks for rivals at the same time. Most likely there is none who
+/// would make it another stamp.
+async fn write(
+    link: &Consul,
+    record: &Record,
+    attr: &str,
+    take: Take,
+    supposed: Stamp,
+) -> Result<Registered<Receipt>> {
+    let id = layout::id(record);
+    let (mut registration, ttl) = begin(link, record, attr, &supposed)?;
+    let (written, entries) = join(put(link, &registration), catalogue::entries(link, record, &id)).await;
+    written?;
+    let rivals = entries?.rivals;
+    let stamp = match stamp(record, take, Some(supposed.clone()), &rivals) {
+        Ok(stamp) => stamp,
+        Err(superseded) => {
+            retreat(link, &id, true).await?;
+            return Err(superseded);
+        }
+    };
+    if stamp != supposed {
+        (registration, _) = begin(link, record, attr, &stamp)?;
+        put(link, &registration).await?;
+    }
+    let has_rivals = take == Take::Over || !rivals.is_empty();
+    end(link, record, registration, stamp, has_rivals).await.map(|receipt| Registered { receipt, ttl })
+}
+
+/// What is to be written, and how long it outlives us. From now on the record may be there.
+fn begin(link: &Consul, record: &Record, attr: &str, stamp: &Stamp) -> Result<(Arc<Registration>, Duration)> {
+    let id = layout::id(record);
     let (check, ttl) = check::check(record, &id)?;
-    let registration = Arc::new(Registration {
+    link.connector.ledger.begin(link.agent, &id, record.incarnation, stamp);
+    let registration = Registration {
         name: record.service.name().to_owned(),
         address: record.endpoint.host().to_owned(),
         port: record.endpoint.port(),
-        meta: layout::meta(record, attr, &stamp),
+        meta: layout::meta(record, attr, stamp),
         id,
         check,
-    });
-    let id = &registration.id;
-    ledger.begin(link.agent, id, record.incarnation, &stamp);
-    let stands = take == Take::Back
-        && own.is_some_and(|own| is_as_written(&own, &registration))
-        && revived(link, record, &registration).await?;
-    if !stands {
-        link.client.register(&registration).await.map_err(|fault| link.failed(fault))?;
+    };
+    Ok((Arc::new(registration), ttl))
+}
+
+async fn put(link: &Consul, registration: &Registration) -> Result<()> {
+    link.client.register(registration).await.map_err(|fault| link.failed(fault))?;
+    // A check that was critical stays critical although it is registered as passing.
+    if is_ttl(registration) && !pass(link, registration).await? {
+        return Err(link.here(Error::new(ErrorKind::Unavailable, "the record was removed at once")));
     }
-    if !stands && is_ttl(&registration) {
-        // A check that was critical stays critical although it is registered as passing.
-        if !pass(link, &registration).await? {
-            return Err(link.here(Error::new(ErrorKind::Unavailable, "the record was removed at once")));
-        }
-    }
-    ledger.registered(link.agent, id);
-    if take == Take::Over || !rivals.is_empty() {
+    Ok(())
+}
+
+/// The record is there: older ones go.
+async fn end(
+    link: &Consul,
+    record: &Record,
+    registration: Arc<Registration>,
+    stamp: Stamp,
+    has_rivals: bool,
+) -> Result<Receipt> {
+    link.connector.ledger.registered(link.agent, &registration.id);
+    if has_rivals {
         remove_older(link, record, &stamp).await?;
     }
-    let receipt = Receipt { registration: registration.clone(), stamp, at: Instant::now() };
-    Ok(Registered { receipt, ttl })
+    Ok(Receipt { registration, stamp, at: Instant::now() })
 }
 
 /// Passes a record's check if the agent has the record as it should be, and says whether it has. An agent
@@ -85,13 +138,11 @@ async fn revived(link: &Consul, record: &Record, registration: &Registration) ->
 /// When this registration counts as started: the later one is in force.
 fn stamp(record: &Record, take: Take, mine: Option<Stamp>, rivals: &[Rival]) -> Result<Stamp> {
     let newest = rivals.iter().filter_map(|rival| rival.stamp.as_ref()).max();
-    if take == Take::Back {
-        if rivals.iter().any(|rival| rival.alive && rival.stamp > mine) {
-            return Err(Error::new(ErrorKind::Superseded, "a later registration holds the endpoint"));
-        }
-        if let Some(mine) = mine.filter(|mine| newest <= Some(mine)) {
-            return Ok(mine);
-        }
+    if take == Take::Back && rivals.iter().any(|rival| rival.alive && rival.stamp > mine) {
+        return Err(Error::new(ErrorKind::Superseded, "a later registration holds the endpoint"));
+    }
+    if let Some(mine) = mine.filter(|mine| newest <= Some(mine)) {
+        return Ok(mine);
     }
     Ok(Stamp::after(newest, record.incarnation))
 }
@@ -122,51 +173,11 @@ pub(crate) async fn withdraw(link: &Consul, record: &Record, receipt: Option<&Re
     Ok(())
 }
 
-/// A denial is a loss of all: whoever may not keep a record may not register it either, which is then
-/// tried, told and tried again for each.
-pub(crate) async fn verify(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-    match find_losses(link, held).await {
-        Err(error) if error.kind() == ErrorKind::Denied => {
-            Ok((0..held.len()).map(|position| (position, Loss::Gone)).collect())
-        }
-        losses => losses,
-    }
-}
-
-async fn find_losses(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-    let unknown = pass_all(link, held).await?;
-    let filter = agent_filter(held);
-    let services = link.client.services(&filter).await.map_err(|fault| link.failed(fault))?;
-    let unchecked = without_check(link, held).await?;
-    let by_catalogue = catalogue::losses(link, held, &filter).await?;
-    let rivals = Rivals::of(&services);
-    let mut losses = Vec::new();
-    for (position, held) in held.iter().enumerate() {
-        let here = services.get(&held.receipt.registration.id);
-        let lost = if rivals.newer_than(held) {
-            Some(Loss::Superseded)
-        } else if here.is_none() || unknown.contains(&position) {
-            Some(Loss::Gone)
-        } else if here.is_some_and(|here| !is_as_written(here, &held.receipt.registration))
-            || unchecked.contains(&position)
-        {
-            Some(Loss::Altered)
-        } else {
-            by_catalogue.get(&position).copied()
-        };
-        if let Some(loss) = lost {
-            if loss == Loss::Superseded {
-                retreat(link, held, here.is_some()).await?;
-            }
-            losses.push((position, loss));
-        }
-    }
-    Ok(losses)
-}
+/// A record that was registered less than this ago may not have reached the catalogue yet.
+pub(crate) const SETTLING: Duration = Duration::from_secs(2);
 
 /// Another incarnation is in force: our record would come to light again when the other one stops.
-async fn retreat(link: &Consul, held: &Held<Receipt>, is_here: bool) -> Result<()> {
-    let id = &held.receipt.registration.id;
+pub(crate) async fn retreat(link: &Consul, id: &str, is_here: bool) -> Result<()> {
     link.connector.ledger.unwanted(id);
     if is_here {
         link.client.deregister(id).await.map_err(|fault| link.failed(fault))?;
@@ -175,39 +186,8 @@ async fn retreat(link: &Consul, held: &Held<Receipt>, is_here: bool) -> Result<(
     Ok(())
 }
 
-/// Passes all TTL checks. Those that the agent does not know.
-async fn pass_all(link: &Consul, held: &[Held<Receipt>]) -> Result<HashSet<usize>> {
-    let mut passing = Vec::new();
-    for (position, held) in held.iter().enumerate() {
-        if is_ttl(&held.receipt.registration) {
-            passing.push(pass_one(link, position, &held.receipt.registration));
-        }
-    }
-    let answers: Vec<_> = stream::iter(passing).buffer_unordered(PASSES).try_collect().await?;
-    Ok(answers.into_iter().filter_map(|(position, known)| (!known).then_some(position)).collect())
-}
-
-async fn pass_one(link: &Consul, position: usize, registration: &Registration) -> Result<(usize, bool)> {
-    Ok((position, pass(link, registration).await?))
-}
-
-async fn pass(link: &Consul, registration: &Registration) -> Result<bool> {
+pub(crate) async fn pass(link: &Consul, registration: &Registration) -> Result<bool> {
     link.client.pass(&registration.check.id).await.map_err(|fault| link.failed(fault))
-}
-
-/// Records whose check is to be run by Consul and is not there.
-async fn without_check(link: &Consul, held: &[Held<Receipt>]) -> Result<HashSet<usize>> {
-    let checked = |held: &Held<Receipt>| !is_ttl(&held.receipt.registration);
-    if !held.iter().any(checked) {
-        return Ok(HashSet::new());
-    }
-    let filter = format!("Name == \"{}\"", check::HEALTH_CHECK);
-    let checks = link.client.checks(&filter).await.map_err(|fault| link.failed(fault))?;
-    let missing = held
-        .iter()
-        .enumerate()
-        .filter(|(_, held)| checked(held) && !checks.contains_key(&held.receipt.registration.check.id));
-    Ok(missing.map(|(position, _)| position).collect())
 }
 
 /// Whether a record is what was registered.
@@ -218,39 +198,6 @@ pub(crate) fn is_as_written(service: &Service, registration: &Registration) -> b
         && service.meta == registration.meta
 }
 
-fn is_ttl(registration: &Registration) -> bool {
+pub(crate) fn is_ttl(registration: &Registration) -> bool {
     matches!(registration.check.probe, Probe::Ttl { .. })
 }
-
-/// What to ask the agent for: few endpoints by name, else everything that discox has made.
-fn agent_filter(held: &[Held<Receipt>]) -> String {
-    if held.len() <= FEW {
-        catalogue::filter("", held.iter().map(|held| &*held.record))
-    } else {
-        "\"discox\" in Meta".to_owned()
-    }
-}
-
-/// The agent's records by endpoint.
-struct Rivals<'a>(std::collections::HashMap<(&'a str, i64), Vec<&'a Service>>);
-
-impl<'a> Rivals<'a> {
-    fn of(services: &'a Services) -> Self {
-        let mut rivals = std::collections::HashMap::<_, Vec<_>>::new();
-        for service in services.values() {
-            rivals.entry((service.address.as_str(), service.port)).or_default().push(service);
-        }
-        Self(rivals)
-    }
-
-    fn newer_than(&self, held: &Held<Receipt>) -> bool {
-        let endpoint = (held.record.endpoint.host(), i64::from(held.record.endpoint.port()));
-        let there = self.0.get(&endpoint).into_iter().flatten();
-        there
-            .filter(|service| layout::is_rival(service, &held.record))
-            .any(|service| Stamp::of(service).as_ref() > Some(&held.receipt.stamp))
-    }
-}
-
-/// A record that was registered less than this ago may not have reached the catalogue yet.
-pub(crate) const SETTLING: Duration = Duration::from_secs(2);

@@ -98,6 +98,22 @@ pub trait Link: Send + Sync + Sized + 'static {
         take: Take,
     ) -> impl Future<Output = Result<Registered<Self::Receipt>>> + Send;
 
+    /// Writes another attr to a record of this incarnation, which most likely is still as `receipt` has
+    /// it: where that takes fewer requests than to [`register`](Link::register) it, which is what happens
+    /// otherwise. The receipt may be another link's.
+    ///
+    /// # Errors
+    /// As [`Link::register`] with [`Take::Back`].
+    fn update(
+        &self,
+        record: &Record,
+        attr: &str,
+        receipt: &Self::Receipt,
+    ) -> impl Future<Output = Result<Registered<Self::Receipt>>> + Send {
+        let _ = receipt;
+        self.register(record, attr, Take::Back)
+    }
+
     /// Removes the record if it is still this incarnation's, and is content when it is gone or
     /// another's. Without a receipt (a registration that timed out, say) it goes by what identifies
     /// the incarnation: lease, session or ID.

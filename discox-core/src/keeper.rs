@@ -134,8 +134,15 @@ impl<L: Link> Keeper<L> {
         }
         let wish = self.wanted.borrow().clone();
         let limit = self.shared.settings.request_timeout;
+        let known = self.written().flatten().filter(|_| self.granted.borrow().number < wish.number);
         self.note_written(Written::Perhaps);
-        let answer = timeout(limit, link.register(&self.record, &wish.attr, take)).await;
+        let writing = async {
+            match known {
+                Some(receipt) if take == Take::Back => link.update(&self.record, &wish.attr, &receipt).await,
+                _ => link.register(&self.record, &wish.attr, take).await,
+            }
+        };
+        let answer = timeout(limit, writing).await;
         match answer.unwrap_or_else(|_| Err(Error::timed_out("register", limit))) {
             Ok(registered) => {
                 self.registered(wish, registered);

@@ -151,7 +151,11 @@ impl Link for Etcd {
 
     async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
         self.works_in(&record.service);
-        self.write(record, attr, take).await
+        self.write(record, attr, take, None).await
+    }
+
+    async fn update(&self, record: &Record, attr: &str, receipt: &Receipt) -> Result<Registered<Receipt>> {
+        self.write(record, attr, Take::Back, Some(receipt.revision)).await
     }
 
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {

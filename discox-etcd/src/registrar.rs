@@ -46,14 +46,21 @@ enum Written {
 }
 
 impl Etcd {
-    /// Writes a record with one of our leases.
-    pub(crate) async fn write(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
+    /// Writes a record with one of our leases. `known` is the revision that wrote it last, as far as we know.
+    pub(crate) async fn write(
+        &self,
+        record: &Record,
+        attr: &str,
+        take: Take,
+        mut known: Option<i64>,
+    ) -> Result<Registered<Receipt>> {
         let key = record.key();
         for _ in 0..ATTEMPTS {
             let lease = self.leases().join(&key, record.ttl, |seconds| self.grant(seconds)).await?;
-            let written = match take {
-                Take::Over => self.put(&key, attr, lease).await,
-                Take::Back => self.take_back(&key, attr, lease).await,
+            let written = match (take, known.take()) {
+                (Take::Over, _) => self.put(&key, attr, lease).await,
+                (Take::Back, Some(revision)) => self.put_over(&key, attr, lease, revision).await,
+                (Take::Back, None) => self.take_back(&key, attr, lease).await,
             };
             match written {
                 Ok(Written::At(revision)) => {
@@ -101,6 +108,17 @@ impl Etcd {
             Some(kv) if kv.lease() == 0 || self.leases().is_own(kv.lease()) => kv.mod_revision(),
             Some(_) => return Ok(Written::Superseded),
         };
+        self.put_over(key, attr, lease, revision).await
+    }
+
+    /// Writes the record over what this revision has left.
+    async fn put_over(
+        &self,
+        key: &str,
+        attr: &str,
+        lease: Lease,
+        revision: i64,
+    ) -> Result<Written, ClientError> {
         let put = TxnOp::put(key, attr, Some(PutOptions::new().with_lease(lease.id)));
         let answer = self.kv().txn(if_unchanged(key, revision).and_then([put])).await?;
         match answer.header() {

@@ -172,6 +172,7 @@ mod recursive;
 mod registrar;
 mod security;
 mod source;
+mod verify;
 
 use std::sync::Arc;
 

@@ -85,6 +85,10 @@ impl Link for Zookeeper {
         self.write(record, attr, take).await.map_err(|error| self.connector.explain(error))
     }
 
+    async fn update(&self, record: &Record, attr: &str, receipt: &Receipt) -> Result<Registered<Receipt>> {
+        self.rewrite(record, attr, receipt).await.map_err(|error| self.connector.explain(error))
+    }
+
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
         self.remove(record, receipt).await.map_err(|error| self.connector.explain(error))
     }

@@ -3,14 +3,16 @@
 //! Nobody can tell ZooKeeper "delete this node if it is mine": a node that was deleted and created
 //! again has version 0 again. So whoever takes a record over also writes the directory's data (the
 //! same bytes), and whoever changes or deletes his own record checks that the directory's version is
-//! still what it was before he looked at the record. Creating a record where there is none leaves
-//! the directory alone, so that many can do so at once.
+//! still what it was before he looked at the record, or created it. Creating a record where there is
+//! none leaves the directory alone, so that many can do so at once.
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Held, Loss, Registered, Take},
+    backend::{Registered, Take},
     key::Record,
 };
+
+use futures_util::future::join;
 
 use crate::{
     Zookeeper,
@@ -25,9 +27,22 @@ const RACES: usize = 16;
 /// bytes each, and some for others who delete meanwhile.
 const MOST_CREATES: usize = 600;
 
-/// The transaction that created the node.
+/// The transaction that created the node, and what fences our next change of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Receipt(i64);
+pub struct Receipt {
+    pub(crate) created: i64,
+    fence: Option<Fence>,
+}
+
+/// What nobody can have taken the record over without changing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Fence {
+    /// Which must own the node still.
+    session: i64,
+    /// The versions of directory and node.
+    directory: i32,
+    node: i32,
+}
 
 /// Why an attempt came to nothing.
 enum Refusal {
@@ -43,9 +58,9 @@ impl From<Fault> for Refusal {
 }
 
 /// A record's place in the tree.
-struct Place {
+pub(crate) struct Place {
     directory: String,
-    path: String,
+    pub(crate) path: String,
 }
 
 impl Zookeeper {
@@ -62,9 +77,7 @@ impl Zookeeper {
                 _ => self.replace(&place, attr, take, attempt).await,
             };
             match answer {
-                Ok(created) => {
-                    return Ok(Registered { receipt: Receipt(created), ttl: self.client.session().timeout });
-                }
+                Ok(receipt) => return Ok(self.registered(receipt)),
                 Err(Refusal::Superseded) => {
                     return Err(Error::new(ErrorKind::Superseded, "another session holds the record"));
                 }
@@ -75,15 +88,45 @@ impl Zookeeper {
         Err(contended())
     }
 
-    /// Deletes the record's node if it is ours.
+    /// Changes the node's data, by one request if nobody else has changed anything.
+    pub(crate) async fn rewrite(
+        &self,
+        record: &Record,
+        attr: &str,
+        receipt: &Receipt,
+    ) -> Result<Registered<Receipt>> {
+        if let Some(fence) = self.fence(receipt) {
+            let Place { directory, path } = &self.place(record);
+            let set = Op::Set { path, data: attr.as_bytes(), version: Some(fence.node) };
+            let check = Op::Check { path: directory, version: fence.directory };
+            match self.client.multi(&[check, set]).await {
+                Ok(_) => {
+                    let fence = Fence { node: fence.node.wrapping_add(1), ..fence };
+                    return Ok(self.registered(Receipt { fence: Some(fence), ..*receipt }));
+                }
+                Err(fault) => self.raced(&self.place(record), fault).await?,
+            }
+        }
+        self.write(record, attr, Take::Back).await
+    }
+
+    /// Deletes the record's node if it is ours: by one request if nobody else has changed anything.
     pub(crate) async fn remove(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
         let place = self.place(record);
+        if let Some(fence) = receipt.and_then(|receipt| self.fence(receipt)) {
+            let check = Op::Check { path: &place.directory, version: fence.directory };
+            let delete = Op::Delete { path: &place.path, version: fence.node };
+            match self.client.multi(&[check, delete]).await {
+                Ok(_) => return Ok(()),
+                Err(fault) => self.raced(&place, fault).await?,
+            }
+        }
         for _ in 0..RACES {
             let (directory, node) = match self.look(&place).await {
                 Err(Fault::NoNode) => return Ok(()),
                 found => found?,
             };
-            let is_meant = receipt.is_none_or(|receipt| receipt.0 == node.stat.created);
+            let is_meant = receipt.is_none_or(|receipt| receipt.created == node.stat.created);
             if !is_meant || !self.is_ours(node.stat) {
                 return Ok(());
             }
@@ -99,54 +142,39 @@ impl Zookeeper {
         Err(contended())
     }
 
-    /// Reads all held records, and tells which are not as they were written.
-    pub(crate) async fn find_losses(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-        let paths: Vec<String> = held.iter().map(|held| self.place(&held.record).path).collect();
-        let nodes = self.read_all(&paths).await?;
-        let mut losses = Vec::new();
-        for (position, (held, node)) in held.iter().zip(nodes).enumerate() {
-            if let Some(loss) = self.loss(held, node)? {
-                losses.push((position, loss));
-            }
-        }
-        Ok(losses)
-    }
-
-    fn loss(&self, held: &Held<Receipt>, node: Result<Node, Fault>) -> Result<Option<Loss>, Fault> {
-        let Node { data, stat } = match node {
-            Err(Fault::NoNode) => return Ok(Some(Loss::Gone)),
-            // Somebody changed its rights. That is no reason to give up the others.
-            Err(Fault::NoAuth) => return Ok(Some(Loss::Altered)),
-            node => node?,
-        };
-        Ok(if stat.owner != self.client.session().id {
-            let is_free = stat.owner == 0 || self.is_ours(stat);
-            Some(if is_free { Loss::Altered } else { Loss::Superseded })
-        } else {
-            let is_same = stat.created == held.receipt.0 && data == held.attr.as_bytes();
-            (!is_same).then_some(Loss::Altered)
-        })
-    }
-
-    /// Creates the node where there is none, and its parents. Returns the transaction.
-    async fn create(&self, place: &Place, attr: &str) -> Result<i64, Fault> {
-        let created = match self.create_record(place, attr).await {
+    /// Creates the node where there is none, and its parents.
+    async fn create(&self, place: &Place, attr: &str) -> Result<Receipt, Fault> {
+        // Answered in this order: a take-over after the one changes the directory that the other has seen.
+        let before = [place.directory.clone()];
+        let (directory, created) = join(self.client.read(&before), self.create_record(place, attr)).await;
+        let created = match created {
             Err(Fault::NoNode) => {
                 self.make_directory(&place.directory).await?;
                 self.create_record(place, attr).await
             }
             created => created,
-        };
-        created.map(|stat| stat.created)
+        }?;
+        let directory = directory.ok().and_then(|mut read| read.pop()).and_then(Result::ok);
+        let fence = directory.map(|directory| Fence {
+            session: created.owner,
+            directory: directory.stat.version,
+            node: created.version,
+        });
+        Ok(Receipt { created: created.created, fence })
     }
 
     async fn create_record(&self, place: &Place, attr: &str) -> Result<Stat, Fault> {
         self.client.create(&place.path, attr.as_bytes(), &self.connector.acls.record, true).await
     }
 
-    /// Sets the node in place if this session owns it, or takes it over, or creates it. Returns the
-    /// transaction that created it.
-    async fn replace(&self, place: &Place, attr: &str, take: Take, attempt: usize) -> Result<i64, Refusal> {
+    /// Sets the node in place if this session owns it, or takes it over, or creates it.
+    async fn replace(
+        &self,
+        place: &Place,
+        attr: &str,
+        take: Take,
+        attempt: usize,
+    ) -> Result<Receipt, Refusal> {
         let (directory, node) = match self.look(place).await {
             Err(Fault::NoNode) => return Ok(self.create(place, attr).await?),
             found => found?,
@@ -154,14 +182,16 @@ impl Zookeeper {
         let Place { directory: parent, path } = place;
         let Stat { version, owner, created } = node.stat;
         let data = attr.as_bytes();
-        if owner == self.client.session().id {
+        let session = self.client.session().id;
+        if owner == session {
             // The session was resumed, say.
-            if node.data == data {
-                return Ok(created);
+            let mut fence = Fence { session, directory: directory.stat.version, node: version };
+            if node.data != data {
+                let check = Op::Check { path: parent, version: fence.directory };
+                self.client.multi(&[check, Op::Set { path, data, version: Some(version) }]).await?;
+                fence.node = version.wrapping_add(1);
             }
-            let fence = Op::Check { path: parent, version: directory.stat.version };
-            self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await?;
-            return Ok(created);
+            return Ok(Receipt { created, fence: Some(fence) });
         }
         if take == Take::Back && owner != 0 && !self.is_ours(node.stat) {
             return Err(Refusal::Superseded);
@@ -183,7 +213,20 @@ impl Zookeeper {
                 Op::Create { path, data, acl: &self.connector.acls.record },
             ])
             .await?;
-        Ok(created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?)
+        let created =
+            created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?;
+        let fence =
+            must_check.then(|| Fence { session, directory: directory.stat.version.wrapping_add(1), node: 0 });
+        Ok(Receipt { created, fence })
+    }
+
+    fn registered(&self, receipt: Receipt) -> Registered<Receipt> {
+        Registered { receipt, ttl: self.client.session().timeout }
+    }
+
+    /// What fences a change, unless it is of an earlier session.
+    fn fence(&self, receipt: &Receipt) -> Option<Fence> {
+        receipt.fence.filter(|fence| fence.session == self.client.session().id)
     }
 
     /// The directory, and then the record.
@@ -225,11 +268,11 @@ impl Zookeeper {
         Err(Fault::NoNode)
     }
 
-    fn is_ours(&self, stat: Stat) -> bool {
+    pub(crate) fn is_ours(&self, stat: Stat) -> bool {
         self.connector.is_own(stat.owner)
     }
 
-    fn place(&self, record: &Record) -> Place {
+    pub(crate) fn place(&self, record: &Record) -> Place {
         let directory = self.directory(&record.service);
         Place { path: format!("{directory}/{}", record.endpoint), directory }
     }
@@ -237,54 +280,4 @@ impl Zookeeper {
 
 fn contended() -> Error {
     Error::new(ErrorKind::Unavailable, "others kept changing the service at the same moment")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use discox_core::{BackendType, ConnectionConfig, RegisterConfig, backend::Link};
-    use discox_testkit::server::{Kind, Servers};
-
-    use super::*;
-    use crate::Connector;
-
-    fn record() -> Record {
-        let config = RegisterConfig {
-            service_name: "demo".into(),
-            service_endpoint: "10.0.0.1:80".into(),
-            ..Default::default()
-        };
-        Record::parse(&config).unwrap()
-    }
-
-    #[tokio::test]
-    async fn what_an_earlier_session_left_is_ours() -> anyhow::Result<()> {
-        let server = Servers::single(Kind::Zookeeper).await?;
-        let settings = ConnectionConfig {
-            session_timeout: Some(Duration::from_secs(30)),
-            client: discox_testkit::client(BackendType::Zookeeper),
-            ..Default::default()
-        };
-        let connector = Arc::new(Connector::parse(&server.addresses(), &settings)?);
-        let record = Arc::new(record());
-        let mut receipts = Vec::new();
-        for round in 0..3 {
-            let link = Zookeeper::connect(&connector).await?;
-            if let Some(receipt) = receipts.last().copied() {
-                let held = Held { record: record.clone(), attr: "1".into(), receipt };
-                assert_eq!(link.verify(&[held]).await?, [(0, Loss::Altered)]);
-            }
-            if round == 2 {
-                link.withdraw(&record, receipts.last()).await?;
-                let left = link.client.read(&["/demo/10.0.0.1:80".into()]).await?;
-                assert!(matches!(left[..], [Err(Fault::NoNode)]), "{left:?}");
-            } else {
-                receipts.push(link.register(&record, "1", Take::Back).await?.receipt);
-                connector.dialler.forget();
-            }
-        }
-        assert_ne!(receipts[0], receipts[1]);
-        Ok(())
-    }
 }

@@ -161,7 +161,7 @@ pub async fn closing_the_connection_ends_everything(ground: &dyn Ground) -> Resu
     fails("start of the discovery", watching.ended(AT_ONCE).await?, ErrorKind::Stopped)?;
     let log = watching.seen.since(0);
     ensure!(matches!(log.last(), Some(What::Ended)), "the last callback is not the end: {log:?}");
-    witness.seen.misses(HERE, ground.expiry(TTL)).await?;
+    witness.seen.misses(HERE, ground.expiry(TTL) + AT_ONCE).await?;
     // Whether there is anything left to remove is left open; it must not take long.
     let _ = timeout(Duration::from_secs(6), register.stop()).await?;
     let refused = registry.register(scene.registration(HERE, ATTR));
