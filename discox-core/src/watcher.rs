@@ -1,6 +1,6 @@
 //! The one watch loop: open, follow, and after any failure open again and diff.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -10,7 +10,7 @@ use tracing::{debug, info};
 
 use crate::{
     DiscoverState, DiscoverStatus, Error, ErrorKind, Event, Result, Update,
-    backend::{Change, Link, Snapshot, Source, Watch},
+    backend::{Link, Snapshot, Source, Watch},
     backoff::Backoff,
     discovery::{Callbacks, Plan},
     link::{STEADY, Shared, Up},
@@ -37,13 +37,6 @@ pub(crate) struct Watcher<'a, L: Link> {
 struct Outage {
     since: Instant,
     kind: ErrorKind,
-}
-
-/// What happened while a watch was followed.
-enum Step {
-    Changes(Vec<Change>),
-    RemovalsDue,
-    Confirmed,
 }
 
 impl<'a, L: Link> Watcher<'a, L> {
@@ -85,25 +78,30 @@ impl<'a, L: Link> Watcher<'a, L> {
         self.in_sync()?;
         let mut heard = self.shared.pulse.heard();
         loop {
-            let due = self.mirror.due(Instant::now());
-            let step = tokio::select! {
-                biased;
-                error = self.shared.lost(up.0) => return Err(error),
-                changes = watch.next() => Step::Changes(changes.inspect_err(|error| self.suspect(error))?),
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Step::RemovalsDue,
-                Ok(()) = heard.changed() => Step::Confirmed,
+            let changes = {
+                // What it has under way is kept while other things are done.
+                let mut next = pin!(watch.next());
+                loop {
+                    let due = self.mirror.due(Instant::now());
+                    tokio::select! {
+                        biased;
+                        error = self.shared.lost(up.0) => return Err(error),
+                        changes = &mut next => break changes,
+                        () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                            self.take_in(|mirror| mirror.release(Instant::now())).await?;
+                        }
+                        Ok(()) = heard.changed() => self.confirmed()?,
+                    }
+                }
             };
-            match step {
-                Step::Changes(changes) => {
-                    self.take_in(|mirror| mirror.change(changes, Instant::now())).await?;
-                }
-                Step::RemovalsDue => self.take_in(|mirror| mirror.release(Instant::now())).await?,
-                Step::Confirmed => {
-                    self.report(|_| {});
-                    self.callbacks.call(|cacher| cacher.on_event(&Event::Confirmed))?;
-                }
-            }
+            let changes = changes.inspect_err(|error| self.suspect(error))?;
+            self.take_in(|mirror| mirror.change(changes, Instant::now())).await?;
         }
+    }
+
+    fn confirmed(&self) -> Result<()> {
+        self.report(|_| {});
+        self.callbacks.call(|cacher| cacher.on_event(&Event::Confirmed))
     }
 
     /// Waits for the connection, and tells when it cannot be made.
