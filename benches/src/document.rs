@@ -15,9 +15,10 @@ const BEGIN: &str = "<!-- discox-bench writes what follows -->";
 const END: &str = "<!-- discox-bench wrote what precedes -->";
 
 /// What stands above the rows of a workload.
-const TITLES: [(&str, &str); 7] = [
+const TITLES: [(&str, &str); 8] = [
     ("propagation", "From the call to a watcher's cache"),
     ("propagation growth", "How that grows with the endpoints present"),
+    ("fences", "What a fence costs etcd: raw, plain and (as *discox*) behind a comparison"),
     ("first_list", "The first list"),
     ("churn", "What a watcher works and asks while others come, change and go"),
     ("memory", "Memory"),

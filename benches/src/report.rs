@@ -166,8 +166,8 @@ pub fn cells(row: &Row) -> [String; 11] {
     let raw = |value: fn(&Stat) -> f64| row.raw.as_ref().map_or_else(String::new, |raw| number(value(raw)));
     let target = match row.target {
         None => String::new(),
-        Some(Target::Ratio(most)) => format!("≤ {most} ×"),
-        Some(Target::AtMost(most)) => format!("≤ {most} {}", row.unit),
+        Some(Target::Ratio(most)) => format!("≤ {} ×", number(most)),
+        Some(Target::AtMost(most)) => format!("≤ {} {}", number(most), row.unit),
     };
     let met = match row.is_met() {
         None => "",
@@ -183,7 +183,7 @@ pub fn cells(row: &Row) -> [String; 11] {
         raw(|raw| raw.p99),
         number(row.discox.median),
         number(row.discox.p99),
-        row.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+        row.ratio().filter(|ratio| ratio.is_finite()).map_or_else(String::new, |ratio| format!("{ratio:.2}")),
         target,
         met.into(),
     ]
