@@ -231,6 +231,7 @@ pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
 
 impl Reader {
     /// The current snapshot, borrowed: one comparison when nothing changed. Never waits.
+    #[inline]
     pub fn load(&mut self) -> &Snapshot {
         self.0.load()
     }

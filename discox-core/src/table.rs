@@ -24,11 +24,13 @@ pub struct Entry {
 
 impl Entry {
     /// The endpoint, `host:port`.
+    #[inline]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
     /// The attr, as it was registered.
+    #[inline]
     pub fn attr(&self) -> &Bytes {
         &self.attr
     }
@@ -44,17 +46,20 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// How many endpoints there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The endpoint at a position below [`Snapshot::len`], for picking one. The order is arbitrary
     /// and changes when endpoints come and go.
+    #[inline]
     pub fn get(&self, position: usize) -> Option<&Entry> {
         self.blocks.get(position / BLOCK)?[position % BLOCK].as_ref()
     }

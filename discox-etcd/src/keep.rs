@@ -13,7 +13,7 @@ use crate::{Etcd, error, leases::Lease};
 /// given up instead, so that core's backoff applies.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// How often withdrawals that may have been overtaken are looked at.
+/// How often withdrawals that may have been overtaken are looked at, while there are any.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Ends when the connection is lost.
@@ -122,9 +122,9 @@ async fn renew(link: &Etcd, pulse: &Pulse, lease: Lease) -> Result<Expired> {
 
 /// Removes records that a request given up has written after their withdrawal.
 async fn sweeping(link: &Etcd) -> Infallible {
-    let mut sweeps = ticks(SWEEP);
     loop {
-        sweeps.tick().await;
+        link.leases().any_doubtful().await;
+        sleep(SWEEP).await;
         while let Some(key) = link.leases().settled() {
             if let Err(error) = link.remove_if_ours(&key).await {
                 debug!(backend = "etcd", %error, "a withdrawn record could not be looked at yet");

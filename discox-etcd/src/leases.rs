@@ -38,6 +38,8 @@ pub(crate) struct Leases {
     table: Mutex<Table>,
     /// There is a lease to be kept alive.
     pub(crate) granted: Notify,
+    /// There is a record to be looked at again.
+    doubted: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +132,14 @@ impl Leases {
     /// Notes a record to be looked at again when nothing can be under way any more.
     pub(crate) fn doubt(&self, key: String) {
         self.table().doubtful.push_back((Instant::now(), key));
+        self.doubted.notify_one();
+    }
+
+    /// Waits until there are doubtful records. Cancel-safe.
+    pub(crate) async fn any_doubtful(&self) {
+        while self.table().doubtful.is_empty() {
+            self.doubted.notified().await;
+        }
     }
 
     /// The doubtful record whose time has come, if any.
