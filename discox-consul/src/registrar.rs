@@ -32,58 +32,39 @@ pub(crate) async fn register(
     attr: &str,
     take: Take,
 ) -> Result<Registered<Receipt>> {
-    if take == Take::Over {
-        return write(link, record, attr, take, Stamp::after(None, record.incarnation)).await;
-    }
     let ledger = &link.connector.ledger;
-    let Entries { own, rivals } = catalogue::entries(link, record, &layout::id(record)).await?;
+    let id = layout::id(record);
+    let Entries { own, rivals } = catalogue::entries(link, record, &id).await?;
     let stamp = stamp(record, take, ledger.stamp(record.incarnation), &rivals)
-        .inspect_err(|_| ledger.unwanted(&layout::id(record)))?;
+        .inspect_err(|_| ledger.unwanted(&id))?;
     let (registration, ttl) = begin(link, record, attr, &stamp)?;
-    let stands = own.is_some_and(|own| is_as_written(&own, &registration))
+    let stands = take == Take::Back
+        && own.is_some_and(|own| is_as_written(&own, &registration))
         && revived(link, record, &registration).await?;
     if !stands {
         put(link, &registration).await?;
     }
-    end(link, record, registration, stamp, !rivals.is_empty())
-        .await
-        .map(|receipt| Registered { receipt, ttl })
+    let receipt = end(link, record, registration, stamp, take == Take::Over || !rivals.is_empty()).await?;
+    Ok(Registered { receipt, ttl })
 }
 
+/// As [`register`] with [`Take::Back`], but looks for rivals while it writes: our stamp stays what it is, so that the
+/// record of who started later is in force whatever we write.
 pub(crate) async fn update(link: &Consul, record: &Record, attr: &str) -> Result<Registered<Receipt>> {
-    match link.connector.ledger.stamp(record.incarnation) {
-        Some(stamp) => write(link, record, attr, Take::Back, stamp).await,
-        None => register(link, record, attr, Take::Back).await,
-    }
-}
-
-/// Writes the record with this stamp and looks for rivals at the same time. Most likely there is none who
-/// would make it another stamp.
-async fn write(
-    link: &Consul,
-    record: &Record,
-    attr: &str,
-    take: Take,
-    supposed: Stamp,
-) -> Result<Registered<Receipt>> {
-    let id = layout::id(record);
-    let (mut registration, ttl) = begin(link, record, attr, &supposed)?;
-    let (written, entries) = join(put(link, &registration), catalogue::entries(link, record, &id)).await;
-    written?;
-    let rivals = entries?.rivals;
-    let stamp = match stamp(record, take, Some(supposed.clone()), &rivals) {
-        Ok(stamp) => stamp,
-        Err(superseded) => {
-            retreat(link, &id, true).await?;
-            return Err(superseded);
-        }
+    let Some(mine) = link.connector.ledger.stamp(record.incarnation) else {
+        return register(link, record, attr, Take::Back).await;
     };
-    if stamp != supposed {
-        (registration, _) = begin(link, record, attr, &stamp)?;
-        put(link, &registration).await?;
+    let (registration, ttl) = begin(link, record, attr, &mine)?;
+    let id = &registration.id;
+    let (written, entries) = join(put(link, &registration), catalogue::entries(link, record, id)).await;
+    let rivals = entries?.rivals;
+    if let Err(superseded) = stamp(record, Take::Back, Some(mine.clone()), &rivals) {
+        retreat(link, id, true).await?;
+        return Err(superseded);
     }
-    let has_rivals = take == Take::Over || !rivals.is_empty();
-    end(link, record, registration, stamp, has_rivals).await.map(|receipt| Registered { receipt, ttl })
+    written?;
+    let receipt = end(link, record, registration, mine, !rivals.is_empty()).await?;
+    Ok(Registered { receipt, ttl })
 }
 
 /// What is to be written, and how long it outlives us. From now on the record may be there.
@@ -138,11 +119,13 @@ async fn revived(link: &Consul, record: &Record, registration: &Registration) ->
 /// When this registration counts as started: the later one is in force.
 fn stamp(record: &Record, take: Take, mine: Option<Stamp>, rivals: &[Rival]) -> Result<Stamp> {
     let newest = rivals.iter().filter_map(|rival| rival.stamp.as_ref()).max();
-    if take == Take::Back && rivals.iter().any(|rival| rival.alive && rival.stamp > mine) {
-        return Err(Error::new(ErrorKind::Superseded, "a later registration holds the endpoint"));
-    }
-    if let Some(mine) = mine.filter(|mine| newest <= Some(mine)) {
-        return Ok(mine);
+    if take == Take::Back {
+        if rivals.iter().any(|rival| rival.alive && rival.stamp > mine) {
+            return Err(Error::new(ErrorKind::Superseded, "a later registration holds the endpoint"));
+        }
+        if let Some(mine) = mine.filter(|mine| newest <= Some(mine)) {
+            return Ok(mine);
+        }
     }
     Ok(Stamp::after(newest, record.incarnation))
 }

@@ -61,6 +61,8 @@ async fn a_take_over_is_one_change_and_survives_the_earlier_one() -> Result<()> 
     assert_eq!(earlier.verify(from_ref(&held)).await?, [(0, Loss::Superseded)]);
     let taken_back = earlier.register(&held.record, "1", Take::Back).await;
     assert_eq!(taken_back.err().map(|error| error.kind()), Some(ErrorKind::Superseded));
+    let updated = earlier.update(&held.record, "3", &held.receipt).await;
+    assert_eq!(updated.err().map(|error| error.kind()), Some(ErrorKind::Superseded));
     earlier.withdraw(&held.record, Some(&held.receipt)).await?;
     earlier.withdraw(&held.record, None).await?;
     earlier.close().await;

@@ -98,7 +98,7 @@
 //! | a silent member is left after | `connect_timeout` | the session timeout, or `detection` if that is shorter |
 //! | threads | none | one a connection |
 //! | log lines | its own | none: they show the session's password. Its session is read from them: with a feature of `tracing` that takes them out (`release_max_level_warn`), `new_*` rejects it |
-//! | damage by a malicious server | bounded | it trusts the lengths that a server writes |
+//! | damage by a malicious server | bounded, but for the children that an answer claims to list: room is made for them at once | it trusts the lengths that a server writes |
 //!
 //! # TLS
 //!
@@ -173,6 +173,7 @@ mod registrar;
 mod security;
 mod source;
 mod verify;
+mod versions;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use crate::{
     connect::Connector,
     registrar::Receipt,
     source::{self, ZookeeperSource},
+    versions::Versions,
 };
 
 /// One connection to one member. Its session may outlive it: the next link goes on with it.
@@ -21,6 +22,7 @@ use crate::{
 pub struct Zookeeper {
     pub(crate) client: Box<dyn Client>,
     pub(crate) connector: Arc<Connector>,
+    pub(crate) versions: Versions,
 }
 
 impl Zookeeper {

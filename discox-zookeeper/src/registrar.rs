@@ -28,13 +28,21 @@ const RACES: usize = 16;
 const MOST_CREATES: usize = 600;
 
 /// The transaction that created the node, and what fences our next change of it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq)]
 pub struct Receipt {
     pub(crate) created: i64,
     fence: Option<Fence>,
 }
 
-/// What nobody can have taken the record over without changing.
+/// Two are the same if they are of the same node.
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Self) -> bool {
+        self.created == other.created
+    }
+}
+
+/// What nobody can have taken the record over without changing. (Who deletes directory and record by hand undoes
+/// it, until the next heart beat.)
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Fence {
     /// Which must own the node still.
@@ -145,8 +153,7 @@ impl Zookeeper {
     /// Creates the node where there is none, and its parents.
     async fn create(&self, place: &Place, attr: &str) -> Result<Receipt, Fault> {
         // Answered in this order: a take-over after the one changes the directory that the other has seen.
-        let before = [place.directory.clone()];
-        let (directory, created) = join(self.client.read(&before), self.create_record(place, attr)).await;
+        let (seen, created) = join(self.version_of(place), self.create_record(place, attr)).await;
         let created = match created {
             Err(Fault::NoNode) => {
                 self.make_directory(&place.directory).await?;
@@ -154,12 +161,7 @@ impl Zookeeper {
             }
             created => created,
         }?;
-        let directory = directory.ok().and_then(|mut read| read.pop()).and_then(Result::ok);
-        let fence = directory.map(|directory| Fence {
-            session: created.owner,
-            directory: directory.stat.version,
-            node: created.version,
-        });
+        let fence = seen.map(|directory| Fence { session: created.owner, directory, node: created.version });
         Ok(Receipt { created: created.created, fence })
     }
 
@@ -215,8 +217,11 @@ impl Zookeeper {
             .await?;
         let created =
             created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?;
-        let fence =
-            must_check.then(|| Fence { session, directory: directory.stat.version.wrapping_add(1), node: 0 });
+        let fence = must_check.then(|| {
+            let directory = directory.stat.version.wrapping_add(1);
+            self.versions.note(parent, directory);
+            Fence { session, directory, node: 0 }
+        });
         Ok(Receipt { created, fence })
     }
 
@@ -234,9 +239,24 @@ impl Zookeeper {
         let paths = [place.directory.clone(), place.path.clone()];
         let mut nodes = self.client.read(&paths).await?.into_iter();
         match (nodes.next(), nodes.next()) {
-            (Some(directory), Some(node)) => Ok((directory?, node?)),
+            (Some(directory), Some(node)) => {
+                let directory = directory?;
+                self.versions.note(&place.directory, directory.stat.version);
+                Ok((directory, node?))
+            }
             _ => Err(Fault::Other("two nodes were asked for, and fewer answered".into())),
         }
+    }
+
+    /// A version that the directory has or has had.
+    async fn version_of(&self, place: &Place) -> Option<i32> {
+        if let Some(version) = self.versions.of(&place.directory) {
+            return Some(version);
+        }
+        let directory = [place.directory.clone()];
+        let version = self.client.read(&directory).await.ok()?.pop()?.ok()?.stat.version;
+        self.versions.note(&place.directory, version);
+        Some(version)
     }
 
     /// After an attempt that failed: returns if it was because of others, once our server has heard

@@ -61,6 +61,8 @@ async fn a_take_over_is_one_change_and_survives_the_earlier_one() -> Result<()> 
     assert_eq!(losses(&earlier, &held).await?, [(0, Loss::Superseded)]);
     let taken_back = earlier.register(&held.record, "1", Take::Back).await;
     assert_eq!(taken_back.unwrap_err().kind(), ErrorKind::Superseded);
+    let updated = earlier.update(&held.record, "3", &held.receipt).await;
+    assert_eq!(updated.unwrap_err().kind(), ErrorKind::Superseded);
     earlier.withdraw(&held.record, Some(&held.receipt)).await?;
     earlier.withdraw(&held.record, None).await?;
     assert_eq!(losses(&later, &theirs).await?, []);
@@ -92,6 +94,13 @@ async fn updates_are_made_in_place_and_withdrawals_remove_our_own() -> Result<()
             assert_eq!(next(&mut watch).await?, [put(A, &attr)]);
             link.register(&held.record, &attr, take).await?;
         }
+        let mut receipt = held.receipt;
+        for attr in ["once", "twice"] {
+            receipt = link.update(&held.record, attr, &receipt).await?.receipt;
+            assert_eq!(next(&mut watch).await?, [put(A, attr)]);
+        }
+        link.update(&held.record, "Back", &held.receipt).await?;
+        assert_eq!(next(&mut watch).await?, [put(A, "Back")], "also where the receipt is behind");
         link.withdraw(&held.record, with_receipt.then_some(&held.receipt)).await?;
         let expected = [delete(A)];
         assert_eq!(

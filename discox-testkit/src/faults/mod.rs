@@ -15,10 +15,10 @@
 //! | `DISCOX_FAULTS` | `short` (a selection, minutes; the default) or `long` (all cells) |
 //! | `DISCOX_FAULT_RUNS` | how often each cell is run: 1 in the short form, 20 in the long one |
 //! | `DISCOX_FAULT_JOBS` | cells side by side, 6 |
-//! | `DISCOX_RELIABILITY` | `write`: only write the recorded figures into `RELIABILITY.md` |
+//! | `DISCOX_RELIABILITY` | `write`: only move what was measured to `docs/reliability/runs.jsonl`, and write the figures of all runs there into `RELIABILITY.md` |
 //! | `RUST_LOG` | what discox says, on standard error |
 //!
-//! Every run appends a line of JSON to `discox-test/faults.jsonl` in the build folder. A cell's name, or a part
+//! Every run appends a line of JSON to `discox-test/faults.jsonl` in the build folder, until it is moved. A cell's name, or a part
 //! of it, on the command line chooses cells, as in any test binary; one named so is run in the short form too.
 
 mod absent;

@@ -1,9 +1,9 @@
 //! What a run of a cell measured and counted, and the file where it is kept.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -85,15 +85,29 @@ pub(crate) fn keep(line: &Value) -> Result<()> {
     file.write_all(format!("{line}\n").as_bytes()).with_context(|| path.display().to_string())
 }
 
-/// All lines of the file; none if there is no file.
-pub(crate) fn kept() -> Result<Vec<Value>> {
-    use std::io::{BufRead, BufReader};
-    let Ok(file) = File::open(path()) else { return Ok(Vec::new()) };
-    BufReader::new(file).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
+/// Moves the lines of the file to the record of all sessions and machines, and returns that.
+pub(crate) fn archive(record: &Path) -> Result<Vec<Value>> {
+    let known = read(record)?;
+    let new = read(&path())?;
+    if !new.is_empty() {
+        std::fs::create_dir_all(record.parent().context("no folder")?)?;
+        let lines: String = known.iter().chain(&new).map(|line| format!("{line}\n")).collect();
+        std::fs::write(record, lines).with_context(|| record.display().to_string())?;
+        std::fs::remove_file(path())?;
+    }
+    Ok([known, new].concat())
+}
+
+/// All lines of a file; none if there is no file.
+fn read(path: &Path) -> Result<Vec<Value>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect(),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// `discox-test/faults.jsonl` in the build folder, which is two above the folder of the test binaries.
-pub(crate) fn path() -> PathBuf {
+fn path() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).or_else(|| {
         let above =

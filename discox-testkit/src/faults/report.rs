@@ -15,6 +15,9 @@ use crate::server::Kind;
 const BEGIN: &str = "<!-- faults: written by the suite, do not edit -->";
 const END: &str = "<!-- faults: end -->";
 
+/// Every run that was measured, beside the file.
+const RECORD: &str = "docs/reliability/runs.jsonl";
+
 /// How the file is brought up to date.
 const HOW: &str = "bring RELIABILITY.md up to date: DISCOX_RELIABILITY=write cargo test -p discox --features cli --test faults";
 
@@ -22,9 +25,10 @@ const HOW: &str = "bring RELIABILITY.md up to date: DISCOX_RELIABILITY=write car
 pub(crate) fn write(path: &Path) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let (head, _, tail) = parts(&text)?;
-    let block = block(&Measured::read()?);
+    let record = path.with_file_name(RECORD);
+    let block = block(&Measured::of_all(notes::archive(&record)?));
     fs::write(path, format!("{head}{BEGIN}\n{block}{END}{tail}"))?;
-    eprintln!("{} is up to date with {}", path.display(), notes::path().display());
+    eprintln!("{} is up to date with {}", path.display(), record.display());
     Ok(())
 }
 
@@ -67,12 +71,12 @@ fn promises(block: &str) -> Vec<String> {
 struct Measured(BTreeMap<String, Vec<Value>>);
 
 impl Measured {
-    fn read() -> Result<Self> {
+    fn of_all(runs: Vec<Value>) -> Self {
         let mut by_cell: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-        for line in notes::kept()? {
-            by_cell.entry(line["test"].as_str().unwrap_or_default().to_owned()).or_default().push(line);
+        for run in runs {
+            by_cell.entry(run["test"].as_str().unwrap_or_default().to_owned()).or_default().push(run);
         }
-        Ok(Self(by_cell))
+        Self(by_cell)
     }
 
     fn of(&self, cell: &Cell) -> &[Value] {
