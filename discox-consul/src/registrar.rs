@@ -8,7 +8,7 @@ use discox_core::{
     key::Record,
 };
 use futures_util::future::join;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     catalogue::{self, Entries, Rival},
@@ -17,6 +17,9 @@ use crate::{
     layout::{self, Stamp},
     link::Consul,
 };
+
+/// How long the agent may take to begin with a request that was sent to it.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
 
 /// What was registered, and when.
 #[derive(Clone, Debug)]
@@ -151,8 +154,12 @@ pub(crate) async fn withdraw(link: &Consul, record: &Record, receipt: Option<&Re
     link.client.deregister(&id).await.map_err(|fault| link.failed(fault))?;
     if receipt.is_some() {
         link.connector.ledger.removed(link.agent, &id);
+    } else {
+        // A registration that was given up may still be on its way. Should it take longer, it is removed as long as
+        // the connection lives.
+        sleep(ON_ITS_WAY).await;
+        link.client.deregister(&id).await.map_err(|fault| link.failed(fault))?;
     }
-    // Without a receipt, a registration may still be on its way: the record is removed once more.
     Ok(())
 }
 

@@ -79,7 +79,8 @@ pub async fn a_registrations_stop_that_races_with_its_start_is_final(ground: &dy
         }
         stopped??;
         same("the state", register.status().state, RegisterState::Stopped)?;
-        same("the registry's record", scene.read(HERE).await?, None::<String>)?;
+        // A write that was given up may be carried out after the withdrawal, and is withdrawn then.
+        scene.reads(HERE, None, AT_ONCE).await?;
     }
     Ok(())
 }
