@@ -37,6 +37,8 @@ use crate::wait::eventually_send;
 const CREATION_TAKES: Duration = Duration::from_secs(120);
 /// The daemon answers a kill before the process is gone.
 const KILL_TAKES: Duration = Duration::from_secs(20);
+/// How long it may take to freeze one.
+const FREEZING_TAKES: Duration = Duration::from_secs(10);
 /// Removing one; a daemon that takes longer is left to the watcher of the session.
 const REMOVAL_TAKES: Duration = Duration::from_secs(30);
 
@@ -204,7 +206,14 @@ impl Container {
     pub(crate) async fn pause(&self, pause: bool) -> Result<()> {
         let mut state = self.state.lock().await;
         if pause {
-            self.docker.pause_container(&self.name).await?;
+            // What is just being started in it may keep it from freezing, which the daemon reports and leaves at that.
+            let frozen = || async {
+                match self.docker.pause_container(&self.name).await {
+                    Err(error) if error.to_string().contains("unable to freeze") => None,
+                    outcome => Some(outcome),
+                }
+            };
+            eventually_send(FREEZING_TAKES, "the daemon to freeze it", frozen).await??;
         } else {
             self.docker.unpause_container(&self.name).await?;
         }
