@@ -95,30 +95,40 @@ fn chosen(form: Form, arguments: &Arguments) -> Vec<Cell> {
     chosen
 }
 
-/// Plays a cell as often as asked for; an error says how often it failed, and how.
-fn play(suite: &Arc<Suite>, cell: &Cell, form: Form, runs: usize, handle: &Handle) -> Result<()> {
-    /// Held by all that run, and alone by who needs a quiet machine.
-    static MACHINE: RwLock<()> = RwLock::new(());
+/// Held by all that run, and alone by who needs a quiet machine.
+static MACHINE: RwLock<()> = RwLock::new(());
 
+/// Plays a cell as often as asked for; an error says how often it failed, and how. In the short form, which runs on
+/// busy machines, a cell that fails is played once more with the machine for itself; both runs are recorded.
+fn play(suite: &Arc<Suite>, cell: &Cell, form: Form, runs: usize, handle: &Handle) -> Result<()> {
     let mut failures = Vec::new();
     for run in 1..=runs {
-        let shared = (!cell.fault.quiet).then(|| MACHINE.read());
-        let exclusive = cell.fault.quiet.then(|| MACHINE.write());
-        let outcome = if cell.fault.alone && std::env::var_os(ALONE).is_none() {
-            in_its_own_process(cell)
-        } else {
-            handle.block_on(noted(suite.clone(), cell.clone(), form))
+        let played = match play_once(suite, cell, form, cell.fault.quiet, handle) {
+            Err(error) if form == Form::Short => {
+                eprintln!("{cell} FAILED and is played again, alone: {error:#}");
+                play_once(suite, cell, form, true, handle)
+            }
+            played => played,
         };
-        if let Err(error) = outcome {
+        if let Err(error) = played {
             eprintln!("{cell}, run {run} of {runs}: {error:#}");
             failures.push(error);
         }
-        drop((shared, exclusive));
     }
     let failed = failures.len();
     match failures.into_iter().next() {
         None => Ok(()),
         Some(first) => Err(first.context(format!("{failed} of {runs} runs failed; the first one"))),
+    }
+}
+
+fn play_once(suite: &Arc<Suite>, cell: &Cell, form: Form, quiet: bool, handle: &Handle) -> Result<()> {
+    let _shared = (!quiet).then(|| MACHINE.read());
+    let _exclusive = quiet.then(|| MACHINE.write());
+    if cell.fault.alone && std::env::var_os(ALONE).is_none() {
+        in_its_own_process(cell)
+    } else {
+        handle.block_on(noted(suite.clone(), cell.clone(), form))
     }
 }
 
