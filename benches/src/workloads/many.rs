@@ -50,7 +50,8 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             }
             note(bench, backend, n, &measured, is_aimed_at_nothing);
         }
-        for n in bench.options.sizes(&[10_000], &[1_000]) {
+        let quick = if backend == BackendType::Consul { 300 } else { 1_000 };
+        for n in bench.options.sizes(&[10_000], &[quick]) {
             let mut measured = Vec::new();
             for side in SIDES {
                 let world = World::start(bench, backend).await?;
