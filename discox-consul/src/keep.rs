@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, convert::Infallible, future::pending, sync::Arc, time::Duration};
 
-use discox_core::{Error, backend::Pulse};
+use discox_core::{
+    Error,
+    backend::{Pulse, jittered},
+};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
@@ -43,10 +46,7 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
     loop {
         let detection = pulse.detection();
         let pause = if leaderless.is_some() { WITHOUT_LEADER } else { jittered(detection / 3) };
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = pulse.suspected() => {}
-        }
+        pulse.probe_due(pause).await;
         match timeout(detection / 2, link.client.leader()).await {
             Ok(Ok(leader)) if leader.is_empty() => {
                 // An election passes; another agent would be no better off.
@@ -163,8 +163,4 @@ async fn remove(link: &Consul, pulse: &Pulse, client: &Client, agent: Agent, ids
             pulse.verify();
         }
     }
-}
-
-fn jittered(nominal: Duration) -> Duration {
-    nominal.mul_f64(1.0 - 0.3 * fastrand::f64())
 }

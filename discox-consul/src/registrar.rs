@@ -21,6 +21,9 @@ use crate::{
 /// How long the agent may take to begin with a request that was sent to it.
 const ON_ITS_WAY: Duration = Duration::from_millis(200);
 
+/// A record that was registered less than this ago may not have reached the catalogue yet.
+pub(crate) const SETTLING: Duration = Duration::from_secs(2);
+
 /// What was registered, and when.
 #[derive(Clone, Debug)]
 pub struct Receipt {
@@ -162,9 +165,6 @@ pub(crate) async fn withdraw(link: &Consul, record: &Record, receipt: Option<&Re
     }
     Ok(())
 }
-
-/// A record that was registered less than this ago may not have reached the catalogue yet.
-pub(crate) const SETTLING: Duration = Duration::from_secs(2);
 
 /// Another incarnation is in force: our record would come to light again when the other one stops.
 pub(crate) async fn retreat(link: &Consul, id: &str, is_here: bool) -> Result<()> {

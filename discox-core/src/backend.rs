@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub use crate::{
+    backoff::jittered,
     budget::{Budget, Exceeded},
     members::Members,
     pulse::Pulse,

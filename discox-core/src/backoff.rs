@@ -41,8 +41,8 @@ impl Backoff {
     }
 }
 
-/// 70 % to 100 % of a duration.
-pub(crate) fn jittered(nominal: Duration) -> Duration {
+/// 70 % to 100 % of a duration, so that those who began together do not go on together.
+pub fn jittered(nominal: Duration) -> Duration {
     nominal.mul_f64(1.0 - JITTER * fastrand::f64())
 }
 

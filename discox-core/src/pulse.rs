@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 /// A busy machine must not be taken for a dead one.
@@ -71,6 +71,15 @@ impl Pulse {
     /// Resolves when somebody suspects the connection. Cancel-safe.
     pub async fn suspected(&self) {
         self.0.suspected.notified().await;
+    }
+
+    /// Waits until the registry is to be asked whether it is alive: for this pause, or until somebody
+    /// suspects the connection. Cancel-safe.
+    pub async fn probe_due(&self, pause: Duration) {
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.suspected() => {}
+        }
     }
 
     /// Asks for all records to be verified now rather than at their next heart beat: the registry

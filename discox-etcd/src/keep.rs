@@ -29,10 +29,7 @@ pub(crate) async fn keep(link: &Etcd, pulse: &Pulse) -> Error {
 /// answer are together shorter than the time for detection.
 async fn probing(link: &Etcd, pulse: &Pulse) -> Error {
     loop {
-        tokio::select! {
-            () = sleep(pulse.detection() / 3) => {}
-            () = pulse.suspected() => {}
-        }
+        pulse.probe_due(pulse.detection() / 3).await;
         if let Err(error) = probe(link, pulse).await {
             return error;
         }

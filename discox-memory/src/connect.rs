@@ -13,7 +13,7 @@ use discox_core::{
     backend::{Held, Link, Loss, Pulse, Registered, SourceOptions, Take},
     key::{Record, Service},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
@@ -134,8 +134,7 @@ impl Link for MemoryLink {
                 pulse.beat();
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = pulse.suspected() => {}
-                    () = sleep(PROBE) => {}
+                    () = pulse.probe_due(PROBE) => {}
                 }
             }
         }

@@ -11,7 +11,7 @@ use discox_core::{
     backend::{Pulse, Skips},
     key::Service,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
@@ -161,10 +161,7 @@ impl Zookeeper {
     /// no answer although the client believes that it is connected.
     async fn beat(&self, pulse: &Pulse) -> Error {
         loop {
-            tokio::select! {
-                () = sleep(pulse.detection() / 3) => {}
-                () = pulse.suspected() => {}
-            }
+            pulse.probe_due(pulse.detection() / 3).await;
             let limit = pulse.detection() / 2;
             match timeout(limit, self.client.sync("/")).await {
                 Ok(Ok(()) | Err(Fault::Busy(_))) => pulse.beat(),

@@ -11,7 +11,6 @@ use discox_core::{
     backend::{Registered, Take},
     key::Record,
 };
-
 use futures_util::future::join;
 
 use crate::{
@@ -104,15 +103,11 @@ impl Zookeeper {
         receipt: &Receipt,
     ) -> Result<Registered<Receipt>> {
         if let Some(fence) = self.fence(receipt) {
-            let Place { directory, path } = &self.place(record);
-            let set = Op::Set { path, data: attr.as_bytes(), version: Some(fence.node) };
-            let check = Op::Check { path: directory, version: fence.directory };
-            match self.client.multi(&[check, set]).await {
-                Ok(_) => {
-                    let fence = Fence { node: fence.node.wrapping_add(1), ..fence };
-                    return Ok(self.registered(Receipt { fence: Some(fence), ..*receipt }));
-                }
-                Err(fault) => self.raced(&self.place(record), fault).await?,
+            let place = self.place(record);
+            let set = Op::Set { path: &place.path, data: attr.as_bytes(), version: Some(fence.node) };
+            if self.fenced(&place, fence.directory, set).await? {
+                let fence = Fence { node: fence.node.wrapping_add(1), ..fence };
+                return Ok(self.registered(Receipt { fence: Some(fence), ..*receipt }));
             }
         }
         self.write(record, attr, Take::Back).await
@@ -122,11 +117,9 @@ impl Zookeeper {
     pub(crate) async fn remove(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
         let place = self.place(record);
         if let Some(fence) = receipt.and_then(|receipt| self.fence(receipt)) {
-            let check = Op::Check { path: &place.directory, version: fence.directory };
             let delete = Op::Delete { path: &place.path, version: fence.node };
-            match self.client.multi(&[check, delete]).await {
-                Ok(_) => return Ok(()),
-                Err(fault) => self.raced(&place, fault).await?,
+            if self.fenced(&place, fence.directory, delete).await? {
+                return Ok(());
             }
         }
         for _ in 0..RACES {
@@ -138,16 +131,22 @@ impl Zookeeper {
             if !is_meant || !self.is_ours(node.stat) {
                 return Ok(());
             }
-            let ops = [
-                Op::Check { path: &place.directory, version: directory.stat.version },
-                Op::Delete { path: &place.path, version: node.stat.version },
-            ];
-            match self.client.multi(&ops).await {
-                Ok(_) => return Ok(()),
-                Err(fault) => self.raced(&place, fault).await?,
+            let delete = Op::Delete { path: &place.path, version: node.stat.version };
+            if self.fenced(&place, directory.stat.version, delete).await? {
+                return Ok(());
             }
         }
         Err(contended())
+    }
+
+    /// Makes a change if the directory still has this version, and says whether it was made; if not, it was because
+    /// of others.
+    async fn fenced(&self, place: &Place, directory: i32, change: Op<'_>) -> Result<bool, Fault> {
+        let check = Op::Check { path: &place.directory, version: directory };
+        match self.client.multi(&[check, change]).await {
+            Ok(_) => Ok(true),
+            Err(fault) => self.raced(place, fault).await.map(|()| false),
+        }
     }
 
     /// Creates the node where there is none, and its parents.

@@ -1,9 +1,8 @@
 //! The versions of directories that a connection has seen last.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
+
+use crate::connect::lock;
 
 /// Directories that are remembered: others are looked at again.
 const REMEMBERED: usize = 10_000;
@@ -14,11 +13,11 @@ pub(crate) struct Versions(Mutex<HashMap<String, i32>>);
 
 impl Versions {
     pub(crate) fn of(&self, directory: &str) -> Option<i32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(directory).copied()
+        lock(&self.0).get(directory).copied()
     }
 
     pub(crate) fn note(&self, directory: &str, version: i32) {
-        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions = lock(&self.0);
         if versions.len() >= REMEMBERED {
             versions.clear();
         }
