@@ -20,7 +20,6 @@ use crate::{
     address::Address,
     client::{self, Dialler, Fault, Options},
     security::{self, Security},
-    versions::Versions,
 };
 
 /// The session timeout that is asked for when nobody says otherwise: three heart beats by default.
@@ -119,7 +118,7 @@ impl Connector {
         self.remember(client.session().id);
         // Only who has a quorum answers.
         client.sync("/").await?;
-        Ok(Zookeeper { client, connector: self.clone(), versions: Versions::default() })
+        Ok(Zookeeper { client, connector: self.clone() })
     }
 
     fn options(&self) -> Result<Options> {

@@ -173,7 +173,6 @@ mod registrar;
 mod security;
 mod source;
 mod verify;
-mod versions;
 
 use std::sync::Arc;
 

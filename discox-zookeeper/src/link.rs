@@ -14,7 +14,6 @@ use crate::{
     connect::Connector,
     registrar::Receipt,
     source::{self, ZookeeperSource},
-    versions::Versions,
 };
 
 /// One connection to one member. Its session may outlive it: the next link goes on with it.
@@ -22,7 +21,6 @@ use crate::{
 pub struct Zookeeper {
     pub(crate) client: Box<dyn Client>,
     pub(crate) connector: Arc<Connector>,
-    pub(crate) versions: Versions,
 }
 
 impl Zookeeper {
@@ -85,10 +83,6 @@ impl Link for Zookeeper {
 
     async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
         self.write(record, attr, take).await.map_err(|error| self.connector.explain(error))
-    }
-
-    async fn update(&self, record: &Record, attr: &str, receipt: &Receipt) -> Result<Registered<Receipt>> {
-        self.rewrite(record, attr, receipt).await.map_err(|error| self.connector.explain(error))
     }
 
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {

@@ -3,15 +3,14 @@
 //! Nobody can tell ZooKeeper "delete this node if it is mine": a node that was deleted and created
 //! again has version 0 again. So whoever takes a record over also writes the directory's data (the
 //! same bytes), and whoever changes or deletes his own record checks that the directory's version is
-//! still what it was before he looked at the record, or created it. Creating a record where there is
-//! none leaves the directory alone, so that many can do so at once.
+//! still what it was before he looked at the record. Creating a record where there is none leaves
+//! the directory alone, so that many can do so at once.
 
 use discox_core::{
     Error, ErrorKind, Result,
     backend::{Registered, Take},
     key::Record,
 };
-use futures_util::future::join;
 
 use crate::{
     Zookeeper,
@@ -26,30 +25,9 @@ const RACES: usize = 16;
 /// bytes each, and some for others who delete meanwhile.
 const MOST_CREATES: usize = 600;
 
-/// The transaction that created the node, and what fences our next change of it.
-#[derive(Clone, Copy, Debug, Eq)]
-pub struct Receipt {
-    pub(crate) created: i64,
-    fence: Option<Fence>,
-}
-
-/// Two are the same if they are of the same node.
-impl PartialEq for Receipt {
-    fn eq(&self, other: &Self) -> bool {
-        self.created == other.created
-    }
-}
-
-/// What nobody can have taken the record over without changing. (Who deletes directory and record by hand undoes
-/// it, until the next heart beat.)
+/// The transaction that created the node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Fence {
-    /// Which must own the node still.
-    session: i64,
-    /// The versions of directory and node.
-    directory: i32,
-    node: i32,
-}
+pub struct Receipt(pub(crate) i64);
 
 /// Why an attempt came to nothing.
 enum Refusal {
@@ -84,7 +62,9 @@ impl Zookeeper {
                 _ => self.replace(&place, attr, take, attempt).await,
             };
             match answer {
-                Ok(receipt) => return Ok(self.registered(receipt)),
+                Ok(created) => {
+                    return Ok(Registered { receipt: Receipt(created), ttl: self.client.session().timeout });
+                }
                 Err(Refusal::Superseded) => {
                     return Err(Error::new(ErrorKind::Superseded, "another session holds the record"));
                 }
@@ -95,87 +75,49 @@ impl Zookeeper {
         Err(contended())
     }
 
-    /// Changes the node's data, by one request if nobody else has changed anything.
-    pub(crate) async fn rewrite(
-        &self,
-        record: &Record,
-        attr: &str,
-        receipt: &Receipt,
-    ) -> Result<Registered<Receipt>> {
-        if let Some(fence) = self.fence(receipt) {
-            let place = self.place(record);
-            let set = Op::Set { path: &place.path, data: attr.as_bytes(), version: Some(fence.node) };
-            if self.fenced(&place, fence.directory, set).await? {
-                let fence = Fence { node: fence.node.wrapping_add(1), ..fence };
-                return Ok(self.registered(Receipt { fence: Some(fence), ..*receipt }));
-            }
-        }
-        self.write(record, attr, Take::Back).await
-    }
-
-    /// Deletes the record's node if it is ours: by one request if nobody else has changed anything.
+    /// Deletes the record's node if it is ours.
     pub(crate) async fn remove(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
         let place = self.place(record);
-        if let Some(fence) = receipt.and_then(|receipt| self.fence(receipt)) {
-            let delete = Op::Delete { path: &place.path, version: fence.node };
-            if self.fenced(&place, fence.directory, delete).await? {
-                return Ok(());
-            }
-        }
         for _ in 0..RACES {
             let (directory, node) = match self.look(&place).await {
                 Err(Fault::NoNode) => return Ok(()),
                 found => found?,
             };
-            let is_meant = receipt.is_none_or(|receipt| receipt.created == node.stat.created);
+            let is_meant = receipt.is_none_or(|receipt| receipt.0 == node.stat.created);
             if !is_meant || !self.is_ours(node.stat) {
                 return Ok(());
             }
-            let delete = Op::Delete { path: &place.path, version: node.stat.version };
-            if self.fenced(&place, directory.stat.version, delete).await? {
-                return Ok(());
+            let ops = [
+                Op::Check { path: &place.directory, version: directory.stat.version },
+                Op::Delete { path: &place.path, version: node.stat.version },
+            ];
+            match self.client.multi(&ops).await {
+                Ok(_) => return Ok(()),
+                Err(fault) => self.raced(&place, fault).await?,
             }
         }
         Err(contended())
     }
 
-    /// Makes a change if the directory still has this version, and says whether it was made; if not, it was because
-    /// of others.
-    async fn fenced(&self, place: &Place, directory: i32, change: Op<'_>) -> Result<bool, Fault> {
-        let check = Op::Check { path: &place.directory, version: directory };
-        match self.client.multi(&[check, change]).await {
-            Ok(_) => Ok(true),
-            Err(fault) => self.raced(place, fault).await.map(|()| false),
-        }
-    }
-
-    /// Creates the node where there is none, and its parents.
-    async fn create(&self, place: &Place, attr: &str) -> Result<Receipt, Fault> {
-        // Answered in this order: a take-over after the one changes the directory that the other has seen.
-        let (seen, created) = join(self.version_of(place), self.create_record(place, attr)).await;
-        let created = match created {
+    /// Creates the node where there is none, and its parents. Returns the transaction.
+    async fn create(&self, place: &Place, attr: &str) -> Result<i64, Fault> {
+        let created = match self.create_record(place, attr).await {
             Err(Fault::NoNode) => {
                 self.make_directory(&place.directory).await?;
                 self.create_record(place, attr).await
             }
             created => created,
-        }?;
-        let fence = seen.map(|directory| Fence { session: created.owner, directory, node: created.version });
-        Ok(Receipt { created: created.created, fence })
+        };
+        created.map(|stat| stat.created)
     }
 
     async fn create_record(&self, place: &Place, attr: &str) -> Result<Stat, Fault> {
         self.client.create(&place.path, attr.as_bytes(), &self.connector.acls.record, true).await
     }
 
-    /// Sets the node in place if this session owns it, or takes it over, or creates it.
-    async fn replace(
-        &self,
-        place: &Place,
-        attr: &str,
-        take: Take,
-        attempt: usize,
-    ) -> Result<Receipt, Refusal> {
+    /// Sets the node in place if this session owns it, or takes it over, or creates it. Returns the
+    /// transaction that created it.
+    async fn replace(&self, place: &Place, attr: &str, take: Take, attempt: usize) -> Result<i64, Refusal> {
         let (directory, node) = match self.look(place).await {
             Err(Fault::NoNode) => return Ok(self.create(place, attr).await?),
             found => found?,
@@ -183,16 +125,14 @@ impl Zookeeper {
         let Place { directory: parent, path } = place;
         let Stat { version, owner, created } = node.stat;
         let data = attr.as_bytes();
-        let session = self.client.session().id;
-        if owner == session {
+        if owner == self.client.session().id {
             // The session was resumed, say.
-            let mut fence = Fence { session, directory: directory.stat.version, node: version };
-            if node.data != data {
-                let check = Op::Check { path: parent, version: fence.directory };
-                self.client.multi(&[check, Op::Set { path, data, version: Some(version) }]).await?;
-                fence.node = version.wrapping_add(1);
+            if node.data == data {
+                return Ok(created);
             }
-            return Ok(Receipt { created, fence: Some(fence) });
+            let fence = Op::Check { path: parent, version: directory.stat.version };
+            self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await?;
+            return Ok(created);
         }
         if take == Take::Back && owner != 0 && !self.is_ours(node.stat) {
             return Err(Refusal::Superseded);
@@ -214,23 +154,7 @@ impl Zookeeper {
                 Op::Create { path, data, acl: &self.connector.acls.record },
             ])
             .await?;
-        let created =
-            created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?;
-        let fence = must_check.then(|| {
-            let directory = directory.stat.version.wrapping_add(1);
-            self.versions.note(parent, directory);
-            Fence { session, directory, node: 0 }
-        });
-        Ok(Receipt { created, fence })
-    }
-
-    fn registered(&self, receipt: Receipt) -> Registered<Receipt> {
-        Registered { receipt, ttl: self.client.session().timeout }
-    }
-
-    /// What fences a change, unless it is of an earlier session.
-    fn fence(&self, receipt: &Receipt) -> Option<Fence> {
-        receipt.fence.filter(|fence| fence.session == self.client.session().id)
+        Ok(created.ok_or_else(|| Fault::Other("a take-over was answered without its transaction".into()))?)
     }
 
     /// The directory, and then the record.
@@ -238,24 +162,9 @@ impl Zookeeper {
         let paths = [place.directory.clone(), place.path.clone()];
         let mut nodes = self.client.read(&paths).await?.into_iter();
         match (nodes.next(), nodes.next()) {
-            (Some(directory), Some(node)) => {
-                let directory = directory?;
-                self.versions.note(&place.directory, directory.stat.version);
-                Ok((directory, node?))
-            }
+            (Some(directory), Some(node)) => Ok((directory?, node?)),
             _ => Err(Fault::Other("two nodes were asked for, and fewer answered".into())),
         }
-    }
-
-    /// A version that the directory has or has had.
-    async fn version_of(&self, place: &Place) -> Option<i32> {
-        if let Some(version) = self.versions.of(&place.directory) {
-            return Some(version);
-        }
-        let directory = [place.directory.clone()];
-        let version = self.client.read(&directory).await.ok()?.pop()?.ok()?.stat.version;
-        self.versions.note(&place.directory, version);
-        Some(version)
     }
 
     /// After an attempt that failed: returns if it was because of others, once our server has heard

@@ -36,7 +36,7 @@ impl Zookeeper {
             let is_free = stat.owner == 0 || self.is_ours(stat);
             Some(if is_free { Loss::Altered } else { Loss::Superseded })
         } else {
-            let is_same = stat.created == held.receipt.created && data == held.attr.as_bytes();
+            let is_same = stat.created == held.receipt.0 && data == held.attr.as_bytes();
             (!is_same).then_some(Loss::Altered)
         })
     }

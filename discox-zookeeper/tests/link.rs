@@ -113,6 +113,23 @@ async fn updates_are_made_in_place_and_withdrawals_remove_our_own() -> Result<()
     Ok(())
 }
 
+/// As programs do that know nothing of fences: the node has the same versions as before.
+#[tokio::test]
+async fn a_record_deleted_and_created_by_others_is_theirs() -> Result<()> {
+    let server = Server::start().await?;
+    let (earlier, later) = (server.link().await?, server.link().await?);
+    hold(&earlier, "10.0.0.2:80", "the directory is there").await?;
+    let held = hold(&earlier, A, "1").await?;
+    server.tool(&["delete", &path(A)]).await?;
+    let theirs = hold(&later, A, "2").await?;
+
+    let updated = earlier.update(&held.record, "3", &held.receipt).await;
+    assert_eq!(updated.unwrap_err().kind(), ErrorKind::Superseded);
+    earlier.withdraw(&held.record, Some(&held.receipt)).await?;
+    assert_eq!(losses(&later, &theirs).await?, []);
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_was_done_by_hand_is_noticed_and_mended() -> Result<()> {
     let server = Server::start().await?;
