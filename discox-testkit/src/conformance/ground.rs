@@ -44,6 +44,8 @@ pub enum Need {
     Processes,
     /// A server that accepts and does not answer.
     Hang,
+    /// A server for each behaviour that kills, hangs or counts.
+    ServerOfItsOwn,
 }
 
 /// One running registry.

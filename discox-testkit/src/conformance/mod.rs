@@ -45,7 +45,7 @@ pub struct Behaviour {
     pub play: for<'a> fn(&'a dyn Ground) -> LocalBoxFuture<'a, Result<()>>,
     /// It kills, hangs or counts, so that nobody else may use its server.
     pub own_server: bool,
-    /// What not every backend can give.
+    /// What not every backend can give, besides a server of its own.
     pub needs: &'static [Need],
 }
 
@@ -60,6 +60,10 @@ impl Behaviour {
     const fn own_server(mut self) -> Self {
         self.own_server = true;
         self
+    }
+
+    fn all_needs(&self) -> impl Iterator<Item = Need> {
+        self.own_server.then_some(Need::ServerOfItsOwn).into_iter().chain(self.needs.iter().copied())
     }
 
     const fn needs(mut self, needs: &'static [Need]) -> Self {

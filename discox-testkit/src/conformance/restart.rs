@@ -20,10 +20,10 @@ const HERE: &str = "10.1.0.1:8111";
 const THERE: &str = "10.1.0.2:8111";
 
 /// To notice that a server was killed: the connection breaks.
-const NOTICED: Duration = Duration::from_secs(5);
+const NOTICED: Duration = AT_ONCE;
 
 /// To be back once the registry can be reached: the longest backoff, a heart beat, and some.
-const BACK: Duration = Duration::from_secs(10);
+const BACK: Duration = Duration::from_secs(15);
 
 fn is_lost(what: &What) -> bool {
     matches!(what, What::Lost(_))
@@ -173,7 +173,8 @@ pub async fn an_update_during_an_outage_is_written_afterwards(ground: &dyn Groun
 pub async fn after_an_outage_additions_come_at_once_and_removals_after_the_grace(
     ground: &dyn Ground,
 ) -> Result<()> {
-    let grace = Duration::from_secs(4);
+    // Longer than what comes at once may take: else the old goes before the new is there.
+    let grace = AT_ONCE + Duration::from_secs(2);
     let scene = Scene::new(ground);
     ground.tool_put(&scene.place(HERE), ATTR).await?;
     let discover = (ground.makers().new_discover)(DiscoverConfig { grace, ..scene.discovery() })?;

@@ -66,7 +66,7 @@ fn trials(stage: &Arc<Stage>, only_listed: bool) -> Vec<Trial> {
     let mut trials = Vec::new();
     for behaviour in all() {
         let name = format!("{}::{}", stage.site.name(), behaviour.name);
-        match behaviour.needs.iter().find_map(|need| stage.site.cannot(*need)) {
+        match behaviour.all_needs().find_map(|need| stage.site.cannot(need)) {
             Some(reason) if !only_listed => eprintln!("left out: {name}: {reason}"),
             Some(_) => {}
             None => {
@@ -98,7 +98,7 @@ impl Stage {
                 Err(error) => {
                     let after = began.elapsed().as_secs_f64();
                     let log = ground.server_log().await;
-                    Err(anyhow!("{error:#}\n\nafter {after:.1} s; the end of the server's log:\n{log}"))
+                    Err(anyhow!("the end of the server's log:\n{log}\n\nafter {after:.1} s: {error:#}"))
                 }
             };
             self.end(ground).await;

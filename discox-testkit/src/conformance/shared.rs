@@ -231,7 +231,7 @@ pub async fn a_start_that_timed_out_can_be_repeated(ground: &dyn Ground) -> Resu
     watching.seen.shows(HERE, ATTR, AT_ONCE).await?;
     let mark = watching.seen.mark();
     watching.seen.stays_free_of(mark, "a delete", 3 * PERIOD, What::is_delete).await?;
-    scene.reads(HERE, Some(ATTR), Duration::from_secs(2)).await?;
+    scene.reads(HERE, Some(ATTR), AT_ONCE).await?;
     same("the state", register.status().state, RegisterState::Registered)?;
     register.stop().await?;
     Ok(other.stop().await?)

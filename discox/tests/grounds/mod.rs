@@ -13,8 +13,9 @@ use discox::ClientCrate;
 use discox::{BackendType, DiscoverConfig, RegisterConfig, RegistryConfig};
 use discox_testkit::conformance::{Makers, Site};
 
-/// One of each, and of each server one over mutual TLS where we have the least rights. In the long form, or where it
-/// is named, each other client crate that is compiled in.
+/// One of each, and of each server one over mutual TLS where we have the least rights, where one server serves all
+/// behaviours. In the long form, or where it is named, there also those with a server of their own, and each other
+/// client crate that is compiled in.
 pub(super) fn all() -> Vec<Arc<dyn Site>> {
     let all: Vec<Arc<dyn Site>> = vec![
         Arc::new(memory::Memory),
@@ -34,12 +35,17 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
 
 /// Those on other client crates, with a slash in their names, take their time.
 fn is_wanted(site: &str) -> bool {
-    let is_long = std::env::var("DISCOX_CONFORMANCE").is_ok_and(|form| form == "long");
-    let is_wanted = is_long || !site.contains('/') || std::env::args().skip(1).any(|arg| arg.contains('/'));
+    let is_wanted = !site.contains('/') || is_long("/");
     if !is_wanted {
         eprintln!("left to the long form (DISCOX_CONFORMANCE=long): {site}");
     }
     is_wanted
+}
+
+/// Whether the suite is played in its long form, or what is in it only is named by this part of its name.
+fn is_long(named: &str) -> bool {
+    let is_long = std::env::var("DISCOX_CONFORMANCE").is_ok_and(|form| form == "long");
+    is_long || std::env::args().skip(1).any(|argument| argument.contains(named))
 }
 
 /// The facade's functions, with the backend filled in.

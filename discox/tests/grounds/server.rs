@@ -6,10 +6,13 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use discox::{BackendType, ClientCrate, ConnectionConfig};
 use discox_testkit::{
-    conformance::{Data, Ground, Makers, Place, Site, connections_to},
+    conformance::{Data, Ground, Makers, Need, Place, Site, connections_to},
     secured::{Options, Secured},
     server::{Kind, Member, Servers},
 };
+
+/// What the names of the sites over mutual TLS end with.
+const SECURED: &str = "-secured";
 
 /// What is particular to a registry: its name, its TTLs and its tools.
 #[async_trait(?Send)]
@@ -63,7 +66,12 @@ impl<T: Tools> Site for Server<T> {
 
     fn name(&self) -> String {
         let client = self.client.map(|client| format!("/{client}")).unwrap_or_default();
-        format!("{}{client}{}", T::BACKEND, if self.is_secured { "-secured" } else { "" })
+        format!("{}{client}{}", T::BACKEND, if self.is_secured { SECURED } else { "" })
+    }
+
+    fn cannot(&self, need: Need) -> Option<&'static str> {
+        let is_left = self.is_secured && need == Need::ServerOfItsOwn && !super::is_long(SECURED);
+        is_left.then_some("left to the long form (DISCOX_CONFORMANCE=long)")
     }
 
     async fn open(&self) -> Result<Arc<dyn Ground>> {
