@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Instance, Service},
+    client::{Instance, Service, Services},
     layout::{self, Stamp},
     link::Consul,
     registrar::{Receipt, SETTLING, is_as_written},
@@ -59,6 +59,14 @@ pub(crate) struct Entries {
     pub(crate) rivals: Vec<Rival>,
 }
 
+/// What our agent's node has.
+#[derive(Default)]
+pub(crate) struct OfNode {
+    pub(crate) services: Services,
+    /// What has become of our records there.
+    pub(crate) losses: HashMap<usize, Loss>,
+}
+
 /// What the catalogue has of the record's endpoint. `id` is this incarnation's.
 pub(crate) async fn entries(link: &Consul, record: &Record, id: &str) -> Result<Entries> {
     let filter = filter("Service.", [record].into_iter());
@@ -69,13 +77,8 @@ pub(crate) async fn entries(link: &Consul, record: &Record, id: &str) -> Result<
     Ok(Entries { own, rivals })
 }
 
-/// What the catalogue has lost of what the agent still has, or what another agent has taken over.
-pub(crate) async fn losses(
-    link: &Consul,
-    held: &[Held<Receipt>],
-    filter: &str,
-) -> Result<HashMap<usize, Loss>> {
-    let mut losses = of_node(link, held, filter).await?;
+/// What another agent has taken over, or what the catalogue has not.
+pub(crate) async fn losses(link: &Consul, held: &[Held<Receipt>]) -> Result<HashMap<usize, Loss>> {
     let mut services = BTreeMap::<&str, Vec<usize>>::new();
     for (position, held) in held.iter().enumerate() {
         services.entry(held.record.service.name()).or_default().push(position);
@@ -84,27 +87,30 @@ pub(crate) async fn losses(
     for service in link.catalogue.due(services.keys().copied()) {
         looking.push(look_through(link, service, &services[service], held));
     }
-    losses.extend(stream::iter(looking).buffer_unordered(AT_ONCE).try_concat().await?);
-    Ok(losses)
+    Ok(stream::iter(looking).buffer_unordered(AT_ONCE).try_concat().await?.into_iter().collect())
 }
 
-/// What has become of our records in the catalogue's copy of the agent's: one request for all.
-async fn of_node(link: &Consul, held: &[Held<Receipt>], filter: &str) -> Result<HashMap<usize, Loss>> {
-    let Some(node) = link.catalogue.node() else { return Ok(HashMap::new()) };
-    let services = link.client.node_services(&node, filter).await.map_err(|fault| link.failed(fault))?;
-    let losses: HashMap<_, _> = held
-        .iter()
-        .enumerate()
-        .filter_map(|(position, held)| {
-            let here = services.get(&held.receipt.registration.id);
-            Some((position, unlike_written(held, here)?))
-        })
-        .collect();
-    if !losses.is_empty() {
-        // Perhaps the node is called otherwise now.
-        link.catalogue.set_node(None);
+/// The records of our agent's node: as the catalogue has them, which is what others see and follows the agent within
+/// milliseconds; and as the agent has them as long as there are new ones among them, or its node is not known.
+pub(crate) async fn of_node(link: &Consul, held: &[Held<Receipt>], filter: &str) -> Result<OfNode> {
+    let mut of_node = OfNode::default();
+    let node = link.catalogue.node();
+    if let Some(node) = &node {
+        let services = link.client.node_services(node, filter).await.map_err(|fault| link.failed(fault))?;
+        of_node.losses = unlike_written(held, &services, is_settled);
+        of_node.services = services;
+        if !of_node.losses.is_empty() {
+            // Perhaps the node is called otherwise now.
+            link.catalogue.set_node(None);
+            of_node.losses = without_unreadable(link, held, of_node.losses).await?;
+        }
     }
-    without_unreadable(link, held, losses).await
+    if node.is_none() || !held.iter().all(is_settled) {
+        let services = link.client.services(filter).await.map_err(|fault| link.failed(fault))?;
+        of_node.losses.extend(unlike_written(held, &services, |_| true));
+        of_node.services = services;
+    }
+    Ok(of_node)
 }
 
 /// What we may not see is not gone.
@@ -159,8 +165,8 @@ async fn look_through(
         let own = there.iter().find(|instance| instance.service.id == held.receipt.registration.id);
         if rivals_among(there.iter().copied(), &held.record).any(newer) {
             losses.insert(position, Loss::Superseded);
-        } else if own.is_none() {
-            losses.extend(unlike_written(held, None).map(|loss| (position, loss)));
+        } else if own.is_none() && is_settled(held) {
+            losses.insert(position, Loss::Gone);
         }
         node = node.or(own.map(|own| own.node.name.as_str()));
     }
@@ -168,13 +174,23 @@ async fn look_through(
     Ok(without_unreadable(link, held, losses).await?.into_iter().collect())
 }
 
-/// Whether a record that the agent has is otherwise in the catalogue, or not at all.
-fn unlike_written(held: &Held<Receipt>, there: Option<&Service>) -> Option<Loss> {
-    match there {
-        _ if held.receipt.at.elapsed() < SETTLING => None,
+/// What we have registered has had the time to reach the catalogue.
+fn is_settled(held: &Held<Receipt>) -> bool {
+    held.receipt.at.elapsed() >= SETTLING
+}
+
+/// Which of these records are otherwise there, or not at all.
+fn unlike_written(
+    held: &[Held<Receipt>],
+    there: &Services,
+    judged: impl Fn(&Held<Receipt>) -> bool,
+) -> HashMap<usize, Loss> {
+    let loss = |held: &Held<Receipt>| match there.get(&held.receipt.registration.id) {
         None => Some(Loss::Gone),
         Some(service) => (!is_as_written(service, &held.receipt.registration)).then_some(Loss::Altered),
-    }
+    };
+    let judged = held.iter().enumerate().filter(|(_, held)| judged(held));
+    judged.filter_map(|(position, held)| Some((position, loss(held)?))).collect()
 }
 
 fn rivals_among<'a>(

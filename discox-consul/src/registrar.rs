@@ -46,7 +46,7 @@ pub(crate) async fn register(
     let (registration, ttl) = begin(link, record, attr, &stamp)?;
     let stands = take == Take::Back
         && own.is_some_and(|own| is_as_written(&own, &registration))
-        && revived(link, record, &registration).await?;
+        && revived(link, &registration).await?;
     if !stands {
         put(link, &registration).await?;
     }
@@ -113,13 +113,10 @@ async fn end(
     Ok(Receipt { registration, stamp, at: Instant::now() })
 }
 
-/// Passes a record's check if the agent has the record as it should be, and says whether it has. An agent
+/// Passes the check of a record that the catalogue has as it should be, and says whether the agent knows it. An agent
 /// that is back finds its records on disk; to write them all again would take it long.
-async fn revived(link: &Consul, record: &Record, registration: &Registration) -> Result<bool> {
-    let filter = catalogue::filter("", [record].into_iter());
-    let services = link.client.services(&filter).await.map_err(|fault| link.failed(fault))?;
-    let same = services.get(&registration.id).is_some_and(|here| is_as_written(here, registration));
-    Ok(same && is_ttl(registration) && pass(link, registration).await?)
+async fn revived(link: &Consul, registration: &Registration) -> Result<bool> {
+    Ok(is_ttl(registration) && pass(link, registration).await?)
 }
 
 /// When this registration counts as started: the later one is in force.

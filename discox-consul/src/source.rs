@@ -23,6 +23,8 @@ use crate::{
 
 /// Between the beginnings of two queries when changes come thick and fast: they are told together.
 const FLOOR: Duration = Duration::from_millis(100);
+/// To which it doubles while they go on: where everybody comes back at once, each change wakes all who watch.
+const BUSY_FLOOR: Duration = Duration::from_millis(400);
 /// And this much more for each instance of a long list, which costs time to send and to read.
 const FLOOR_PER_INSTANCE: Duration = Duration::from_micros(50);
 /// The least time between two queries when nothing has changed.
@@ -104,6 +106,7 @@ impl Source for ConsulSource {
             some: !health.instances.is_empty(),
             // The first change is told at once.
             not_before: began,
+            busy: 0,
             asked: None,
             _watching: self.link.turns.watching(),
             source: self.clone(),
@@ -120,6 +123,8 @@ pub struct ConsulWatch {
     /// It had instances.
     some: bool,
     not_before: Instant,
+    /// Answers in succession that did not keep us waiting.
+    busy: u32,
     /// The query that is under way. It is kept when `next` is cancelled: the agent would go on with an
     /// abandoned one to its end.
     asked: Option<Asked>,
@@ -146,11 +151,11 @@ impl Watch for ConsulWatch {
             self.asked = None;
             let Answer { health, began } = answer?;
             let (next, news) = follow(index, health.index);
-            let floor =
-                FLOOR + FLOOR_PER_INSTANCE * u32::try_from(health.instances.len()).unwrap_or(u32::MAX);
+            let floor = floor(health.instances.len(), self.busy);
             self.index = next;
             self.some = !health.instances.is_empty();
             self.not_before = began + jittered(if news == News::Ahead { floor } else { QUIET.max(floor) });
+            self.busy = if began.elapsed() < floor { self.busy.saturating_add(1) } else { 0 };
             if news != News::None {
                 return Ok(vec![Change::Reset(self.source.read(health)?)]);
             }
@@ -180,6 +185,13 @@ fn follow(last: u64, now: u64) -> (u64, News) {
     }
 }
 
+/// Between the beginnings of two queries for a list of this length, of which this many were answered at once.
+fn floor(instances: usize, busy: u32) -> Duration {
+    let quiet = FLOOR + FLOOR_PER_INSTANCE * u32::try_from(instances).unwrap_or(u32::MAX);
+    let busy = FLOOR.saturating_mul(2_u32.saturating_pow(busy)).min(BUSY_FLOOR);
+    quiet.max(busy)
+}
+
 /// 80 % to 120 % of a time.
 fn jittered(nominal: Duration) -> Duration {
     nominal.mul_f64(0.8 + 0.4 * fastrand::f64())
@@ -188,6 +200,13 @@ fn jittered(nominal: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_floor_grows_with_the_list_and_while_changes_go_on() {
+        let millis = |instances, busy| floor(instances, busy).as_millis();
+        assert_eq!([0, 1, 2, 3, u32::MAX].map(|busy| millis(0, busy)), [100, 200, 400, 400, 400]);
+        assert_eq!([0, 9].map(|busy| millis(10_000, busy)), [600, 600]);
+    }
 
     #[test]
     fn an_index_that_goes_back_begins_anew() {

@@ -13,7 +13,7 @@ use crate::{
     client::{Registration, Service, Services},
     layout::{self, Stamp},
     link::Consul,
-    registrar::{Receipt, is_as_written, is_ttl, pass, retreat},
+    registrar::{Receipt, is_ttl, pass, retreat},
 };
 
 /// TTL checks that are passed at once.
@@ -34,28 +34,25 @@ pub(crate) async fn verify(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<
 
 async fn find_losses(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
     let unknown = pass_all(link, held).await?;
-    let filter = agent_filter(held);
-    let services = link.client.services(&filter).await.map_err(|fault| link.failed(fault))?;
+    let records = catalogue::of_node(link, held, &agent_filter(held)).await?;
     let unchecked = without_check(link, held).await?;
-    let by_catalogue = catalogue::losses(link, held, &filter).await?;
-    let rivals = Rivals::of(&services);
+    let by_service = catalogue::losses(link, held).await?;
+    let rivals = Rivals::of(&records.services);
     let mut losses = Vec::new();
     for (position, held) in held.iter().enumerate() {
-        let here = services.get(&held.receipt.registration.id);
         let lost = if rivals.newer_than(held) {
             Some(Loss::Superseded)
-        } else if here.is_none() || unknown.contains(&position) {
+        } else if unknown.contains(&position) {
             Some(Loss::Gone)
-        } else if here.is_some_and(|here| !is_as_written(here, &held.receipt.registration))
-            || unchecked.contains(&position)
-        {
+        } else if unchecked.contains(&position) {
             Some(Loss::Altered)
         } else {
-            by_catalogue.get(&position).copied()
+            records.losses.get(&position).or(by_service.get(&position)).copied()
         };
         if let Some(loss) = lost {
             if loss == Loss::Superseded {
-                retreat(link, &held.receipt.registration.id, here.is_some()).await?;
+                let id = &held.receipt.registration.id;
+                retreat(link, id, records.services.contains_key(id)).await?;
             }
             losses.push((position, loss));
         }

@@ -35,8 +35,8 @@ const RACES: usize = 5;
 
 /// How often a session is asked for where we log in. The crate sends the login right behind the request
 /// for a session, and takes it for a wrong version when a server answers the login first: over Netty,
-/// which serves TLS, one session in ten or so.
-const OVERTAKEN: u32 = 5;
+/// which serves TLS, one session in ten or so, and more where there is much to do.
+const OVERTAKEN: u32 = 8;
 
 /// The last session, and what is known of the servers.
 #[derive(Debug, Default)]
@@ -86,11 +86,11 @@ impl Dialler {
 
     async fn session(&self, options: &Options, last: Option<SessionInfo>) -> Answer<Client> {
         let tries = if options.security.login.is_some() { OVERTAKEN } else { 1 };
+        let began = Instant::now();
         for _ in 1..tries {
-            let began = Instant::now();
             let answer = self.dial(options, last.clone()).await;
-            let was_quick = began.elapsed() < options.silence / OVERTAKEN;
-            if !(was_quick && matches!(answer, Err(Fault::NoMember))) {
+            let is_time_left = began.elapsed() < options.silence / 2;
+            if !(is_time_left && matches!(answer, Err(Fault::NoMember))) {
                 return answer;
             }
         }
