@@ -18,7 +18,10 @@ const END: &str = "<!-- discox-bench wrote what precedes -->";
 const TITLES: [(&str, &str); 8] = [
     ("propagation", "From the call to a watcher's cache"),
     ("propagation growth", "How that grows with the endpoints present"),
-    ("fences", "What a fence costs etcd: raw, plain and (as *discox*) behind a comparison"),
+    (
+        "fences",
+        "What a fence costs: the raw client, plain and (as *discox*) making sure that the record is still ours",
+    ),
     ("first_list", "The first list"),
     ("churn", "What a watcher works and asks while others come, change and go"),
     ("memory", "Memory"),

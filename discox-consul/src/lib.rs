@@ -100,10 +100,10 @@
 //! Discovery is by blocking queries of at most 10 s. An agent allows 200 connections per client: above 150
 //! services watched over one connection their queries take turns, which is warned of once, and changes
 //! are seen up to some 2 s later. When changes come faster than every 100 ms (more for lists of thousands)
-//! they are told together.
+//! they are told together, and every 400 ms while they go on.
 //!
 //! A heart beat costs one request per record with a TTL check (Consul takes one to two milliseconds for
-//! each), and two or three for all of a connection.
+//! each), and one to three for all of a connection.
 //!
 //! # Client crates
 //!

@@ -1,6 +1,6 @@
 //! The connection to one agent.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
@@ -30,6 +30,8 @@ pub struct Consul {
     pub(crate) client: Client,
     pub(crate) turns: Arc<Turns>,
     pub(crate) catalogue: Memory,
+    /// TTL checks that were passed by heart beats.
+    pub(crate) passed: AtomicUsize,
 }
 
 impl Consul {
@@ -41,6 +43,7 @@ impl Consul {
             client: connector.client(address)?,
             turns: Arc::new(Turns::new(connector.hold().wait)),
             catalogue: Memory::default(),
+            passed: AtomicUsize::new(0),
         };
         match link.client.leader().await {
             Ok(leader) if leader.is_empty() => Err(link.leaderless()),

@@ -5,6 +5,7 @@
 mod common;
 
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -16,6 +17,8 @@ use common::{
 };
 use discox_consul::{Consul, Error, ErrorKind};
 use discox_core::backend::{Link, Source, Watch};
+use discox_testkit::wait::eventually;
+use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -60,6 +63,33 @@ async fn a_cancelled_next_goes_on_with_the_same_query() -> Result<()> {
     assert_eq!(asked[1].query.get("index").map(String::as_str), Some("5"));
     assert_eq!(asked[1].query.get("wait").map(String::as_str), Some("10000ms"));
     Ok(())
+}
+
+#[tokio::test]
+async fn a_heart_beat_that_is_cut_short_is_gone_on_with() -> Result<()> {
+    const PASS: &str = "/v1/agent/check/pass/";
+    let agent = Agent::start(|request| match &*request.path {
+        path if path.starts_with(PASS) => Answer::new(200, "").after(Duration::from_millis(100)),
+        path if path.starts_with("/v1/health/") => Answer::new(200, "[]").with("X-Consul-Index", 1),
+        _ => Answer::new(200, "{}"),
+    })
+    .await?;
+    let link = link(&agent.address).await?;
+    // Three times as many as are passed at once.
+    let endpoints: Vec<_> = (1..=48).map(|port| format!("10.0.0.1:{port}")).collect();
+    let starts = endpoints.iter().map(|endpoint| async { hold(&link, record(endpoint)?, "1").await });
+    let held = try_join_all(starts).await?;
+    let before = agent.asked().len();
+    eventually(DEADLINE, "all to be passed", async || {
+        assert!(
+            timeout(Duration::from_millis(180), link.verify(&held)).await.is_err(),
+            "it was not cut short"
+        );
+        let asked = agent.asked();
+        let passed = asked[before..].iter().filter(|request| request.path.starts_with(PASS));
+        passed.map(|request| &*request.path).collect::<HashSet<_>>().len() == held.len()
+    })
+    .await
 }
 
 #[tokio::test]

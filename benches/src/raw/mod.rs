@@ -3,7 +3,7 @@
 
 mod consul;
 mod etcd;
-mod zookeeper;
+pub(crate) mod zookeeper;
 
 use std::{
     collections::HashMap,

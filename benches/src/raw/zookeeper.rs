@@ -34,15 +34,20 @@ impl Spawn for OnTokio {
     }
 }
 
+/// A session of its own.
+pub(crate) async fn connect(address: &str) -> Result<Inner> {
+    let connector = Inner::connector().with_session_timeout(Duration::from_secs(TTL));
+    let mut connecting = pin!(connector.connect(address));
+    let client = poll_fn(|context| {
+        let _scope = spawns_core::enter(&OnTokio);
+        connecting.as_mut().poll(context)
+    });
+    Ok(client.await?)
+}
+
 impl Zookeeper {
     pub(super) async fn connect(address: &str) -> Result<Self> {
-        let connector = Inner::connector().with_session_timeout(Duration::from_secs(TTL));
-        let mut connecting = pin!(connector.connect(address));
-        let client = poll_fn(|context| {
-            let _scope = spawns_core::enter(&OnTokio);
-            connecting.as_mut().poll(context)
-        });
-        Ok(Self(Arc::new(client.await?)))
+        Ok(Self(Arc::new(connect(address).await?)))
     }
 
     async fn make_directory(&self, service: &str) -> Result<()> {

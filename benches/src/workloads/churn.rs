@@ -14,6 +14,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::{
     bench::{Bench, Driver, Party, SIDES, Side, Watched, World},
     fleet,
+    lane::Lane,
     raw::Layout,
     report::{Row, Target},
     stats::Stat,
@@ -34,6 +35,7 @@ const AT_ONCE: usize = 16;
 /// # Errors
 /// It could not be run.
 pub async fn run(bench: &mut Bench) -> Result<()> {
+    wakes(bench).await?;
     for backend in bench.options.backends() {
         let world = World::start(bench, backend).await?;
         for n in bench.options.sizes(&[1_000, 10_000], &[1_000]) {
@@ -43,8 +45,31 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// What the machine itself takes for as many wakes as there are paced changes: that depends on it most of all.
+async fn wakes(bench: &mut Bench) -> Result<()> {
+    let pace = pace(bench);
+    let lane = Lane::new("wakes")?;
+    let mut cpu = Vec::new();
+    for _ in 0..bench.options.samples(3, 1) {
+        let idle = move || async move {
+            for _ in 0..PACED {
+                sleep(pace).await;
+            }
+            Ok(())
+        };
+        let ((), taken) = lane.timed(idle).await?;
+        cpu.push(taken.cpu.as_secs_f64() * 1e3);
+    }
+    bench.note(Row::new(NAME, "", "CPU, 21 wakes of a thread for nothing", 0, "ms", Stat::of(cpu)));
+    Ok(())
+}
+
+fn pace(bench: &Bench) -> Duration {
+    Duration::from_millis(if bench.options.quick { 100 } else { 300 })
+}
+
 async fn one(bench: &mut Bench, world: &World, n: usize) -> Result<()> {
-    let pace = Duration::from_millis(if bench.options.quick { 100 } else { 300 });
+    let pace = pace(bench);
     let mut runners = Vec::new();
     for side in SIDES {
         runners.push(Runner::new(world, side, n).await?);
@@ -90,6 +115,7 @@ fn note(bench: &mut Bench, backend: BackendType, n: usize, runners: &[Runner]) {
             .target(Target::AtMost(most)),
     );
     bench.note(row("CPU, 21 paced", "ms", &|r| r.paced.iter().map(cpu).collect()).target(Target::Ratio(1.5)));
+    bench.note(row("CPU, 21 paced, less that at rest", "ms", &|r| less(&r.paced, &r.at_rest, &cpu)));
     bench.note(row("traffic, 21 paced", "kB", &|r| less(&r.paced, &r.at_rest, &bytes)));
     bench.note(row("CPU at rest, as long", "ms", &|r| r.at_rest.iter().map(cpu).collect()));
     bench.note(row("requests at rest, as long", "", &|r| r.at_rest.iter().map(requests).collect()));

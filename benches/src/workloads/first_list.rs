@@ -32,7 +32,7 @@ const READERS: [(&str, Side, Layout); 3] = [
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for backend in bench.options.backends() {
         let world = World::start(bench, backend).await?;
-        for n in bench.options.sizes(&[100, 1_000, 10_000, 50_000], &[100, 10_000]) {
+        for n in bench.options.sizes(&[100, 1_000, 10_000, 50_000], &[100, 2_000]) {
             one(bench, &world, n).await?;
         }
     }

@@ -27,6 +27,9 @@ const NAME: &str = "many";
 /// Requests under way at once.
 const AT_ONCE: usize = 64;
 
+/// Services of those that are kept.
+const FLEETS: usize = 100;
+
 /// Endpoints of each service.
 const EACH: usize = 5;
 
@@ -40,18 +43,21 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         let (usual, quick): (&[usize], &[usize]) =
             if backend == BackendType::Consul { (&[150, 300], &[50]) } else { (&[1_000], &[100]) };
         for n in bench.options.sizes(usual, quick) {
-            let world = World::start(bench, backend).await?;
             let all = SIDES
                 .into_iter()
                 .filter(|side| *side == Side::Discox || n <= 150 || backend != BackendType::Consul);
             let mut measured = Vec::new();
             for side in all {
+                // An agent holds on to queries that were given up, and to their connections.
+                let world = World::start(bench, backend).await?;
                 measured.push(services(bench, &world, side, n).await?);
             }
             note(bench, backend, n, &measured, is_aimed_at_nothing);
         }
-        let quick = if backend == BackendType::Consul { 300 } else { 1_000 };
-        for n in bench.options.sizes(&[10_000], &[quick]) {
+        // An agent passes TTL checks one by one: about as many as this a heart beat.
+        let (usual, quick): (&[usize], &[usize]) =
+            if backend == BackendType::Consul { (&[1_000, 3_000], &[100]) } else { (&[10_000], &[500]) };
+        for n in bench.options.sizes(usual, quick) {
             let mut measured = Vec::new();
             for side in SIDES {
                 let world = World::start(bench, backend).await?;
@@ -162,7 +168,9 @@ async fn endpoints(bench: &Bench, world: &World, side: Side, n: usize) -> Result
     let register = move || async move {
         let one = |i| {
             let client: &Arc<dyn Client> = &client;
-            async move { client.register("fleet", &fleet::endpoint(i), &fleet::attr(i, 0)).await }
+            // One service of thousands is what propagation is about.
+            let service = format!("fleet-{}", i % FLEETS);
+            async move { client.register(&service, &fleet::endpoint(i), &fleet::attr(i, 0)).await }
         };
         stream::iter((0..n).map(|i| Ok(one(i)))).try_buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await
     };

@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_secs(2);
 pub async fn run(bench: &mut Bench) -> Result<()> {
     for backend in bench.options.backends() {
         let world = World::start(bench, backend).await?;
-        for n in bench.options.sizes(&[10_000], &[10_000]) {
+        for n in bench.options.sizes(&[10_000], &[2_000]) {
             let mut stats = Vec::new();
             for side in SIDES {
                 world.driver.fill(&service(side, n), n, Layout::Discox).await?;

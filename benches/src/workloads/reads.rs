@@ -203,7 +203,7 @@ pub fn cache(n: usize) -> LiteEndpoint {
 /// # Errors
 /// None that is expected.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    for n in bench.options.sizes(&[1_000, 10_000], &[1_000, 10_000]) {
+    for n in bench.options.sizes(&[1_000, 10_000], &[1_000]) {
         let samples = bench.options.samples(31, 5);
         let quick = bench.options.quick;
         let (cache, plain) = (cache(n), Plain::new(n));

@@ -73,11 +73,29 @@ pub(crate) async fn version(door: Door<'_>) -> Result<String> {
     version.map(str::to_owned).context("no version")
 }
 
-/// What a command printed, without the shell's own lines about its connection.
+/// What a command printed, without the shell's own lines about its connection: another thread prints those, before or
+/// after.
 pub(crate) fn without_noise(output: &str) -> String {
-    let behind = output
-        .split_once("WatchedEvent state:SyncConnected")
-        .map_or(output, |(_, behind)| behind.split_once('\n').map_or("", |(_, behind)| behind));
-    let lines = behind.lines().filter(|line| !line.contains("[myid:"));
-    lines.collect::<Vec<_>>().join("\n").trim_start_matches('\n').to_owned()
+    let is_noise = |line: &str| {
+        let begins = ["Connecting to ", "WATCHER::", "WatchedEvent state:"];
+        line.contains("[myid:") || begins.iter().any(|begin| line.starts_with(begin))
+    };
+    let lines = output.lines().filter(|line| !is_noise(line));
+    lines.collect::<Vec<_>>().join("\n").trim_matches('\n').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shells_own_lines_are_left_out_wherever_they_are() {
+        let event = "WATCHER::\n\nWatchedEvent state:SyncConnected type:None path:null zxid: -1\n";
+        for output in [
+            format!("Connecting to here\n2026 [myid:] - INFO\n\n{event}an attr\nof two lines\n"),
+            format!("Connecting to here\nan attr\nof two lines\n\n{event}"),
+        ] {
+            assert_eq!(without_noise(&output), "an attr\nof two lines");
+        }
+    }
 }
