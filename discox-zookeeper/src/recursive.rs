@@ -4,7 +4,7 @@ use std::{collections::HashSet, pin::pin, sync::Arc};
 
 use discox_core::backend::{Change, Snapshot};
 use futures_util::{
-    future::{FutureExt, join3},
+    future::{FutureExt, join},
     stream::StreamExt,
 };
 use tokio::time::timeout;
@@ -13,6 +13,9 @@ use crate::{
     client::{Events, Fault, Touched},
     source::Scope,
 };
+
+/// Events that are heard at a time.
+const AT_A_TIME: usize = 4096;
 
 /// A service that is watched as a whole.
 pub(crate) struct Recursive {
@@ -33,27 +36,41 @@ impl std::fmt::Debug for Recursive {
 impl Recursive {
     /// Watches, catches up with the leader, and then reads, so that nothing is missed in between.
     pub(crate) async fn open(scope: Scope) -> Result<(Snapshot, Self), Fault> {
-        let client = &scope.link.client;
-        let directory = &scope.directory;
+        let link = scope.link.clone();
+        let (client, directory) = (&link.client, scope.directory.clone());
         // Sent at once, answered in this order.
-        let (events, synced, names) =
-            join3(client.watch(directory), client.sync(directory), client.children(directory)).await;
-        let events = events?;
+        let mut watching = pin!(client.watch(&directory));
+        let mut reading = pin!(join(client.sync(&directory), client.children(&directory)));
+        let mut read = None;
+        let events = loop {
+            tokio::select! {
+                biased;
+                events = &mut watching => break events?,
+                answers = &mut reading, if read.is_none() => read = Some(answers),
+            }
+        };
+        let (touched, since) = (HashSet::new(), HashSet::new());
+        let mut this = Self { scope, events, touched, since };
+        let (synced, names) = match read {
+            Some(answers) => answers,
+            None => this.hearing(reading).await?,
+        };
         synced?;
         let names = match names {
             Err(Fault::NoNode) => Vec::new(),
             names => names?,
         };
-        scope.bear(names.len())?;
-        let names: Vec<Arc<str>> = names.iter().filter_map(|name| scope.name(name)).collect();
-        let nodes = scope.link.read_all(&scope.paths(&names)).await?;
+        this.scope.bear(names.len())?;
+        let names: Vec<Arc<str>> = names.iter().filter_map(|name| this.scope.name(name)).collect();
+        let paths = this.scope.paths(&names);
+        let nodes = this.hearing(link.read_all(&paths)).await??;
         let mut list = Snapshot::with_capacity(names.len());
         for (name, node) in names.into_iter().zip(nodes) {
-            if let Some(attr) = scope.attr(&name, node)? {
+            if let Some(attr) = this.scope.attr(&name, node)? {
                 list.push((name, attr));
             }
         }
-        Ok((list, Self { scope, events, touched: HashSet::new(), since: HashSet::new() }))
+        Ok((list, this))
     }
 
     /// Waits for what happens, and reads what it happened to: a record that was deleted and is there
@@ -64,9 +81,7 @@ impl Recursive {
             if self.touched.is_empty() {
                 self.hear().await?;
             }
-            while let Some(heard) = self.hear().now_or_never() {
-                heard?;
-            }
+            self.catch_up()?;
             self.touched.extend(self.since.drain());
             self.scope.bear(self.touched.len())?;
             if !self.touched.is_empty() {
@@ -82,6 +97,18 @@ impl Recursive {
         self.scope.bear(self.since.len())
     }
 
+    /// Hears what has come already: much at a time, so that it does not come faster than it is heard, and not without
+    /// end.
+    fn catch_up(&mut self) -> Result<(), Fault> {
+        for _ in 0..AT_A_TIME {
+            match self.hear().now_or_never() {
+                Some(heard) => heard?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
     fn note(&mut self, event: &Touched) {
         let below = event.path.strip_prefix(&self.scope.directory).and_then(|rest| rest.strip_prefix('/'));
         let Some(name) = below.filter(|name| !name.contains('/')) else { return };
@@ -89,19 +116,28 @@ impl Recursive {
         self.since.extend(name);
     }
 
-    /// Reads what was touched. What happens meanwhile is heard, so that it does not pile up in the client.
+    /// Waits for an answer. What happens meanwhile is heard, so that it does not pile up in the client.
+    async fn hearing<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Fault> {
+        let mut answer = pin!(answer);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                heard = self.hear() => {
+                    heard?;
+                    self.catch_up()?;
+                }
+            }
+        }
+    }
+
+    /// Reads what was touched.
     async fn read(&mut self) -> Result<Vec<Change>, Fault> {
         let names: Vec<Arc<str>> = self.touched.iter().cloned().collect();
         let scope = self.scope.clone();
         let paths = scope.paths(&names);
-        let mut reading = pin!(timeout(scope.patience(), scope.link.read_all(&paths)));
-        let nodes = loop {
-            tokio::select! {
-                biased;
-                nodes = &mut reading => break nodes.map_err(|_| Fault::TimedOut)??,
-                heard = self.hear() => heard?,
-            }
-        };
+        let reading = timeout(scope.patience(), scope.link.read_all(&paths));
+        let nodes = self.hearing(reading).await?.map_err(|_| Fault::TimedOut)??;
         let mut changes = Vec::with_capacity(names.len());
         for (name, node) in names.into_iter().zip(nodes) {
             changes.push(match self.scope.attr(&name, node)? {

@@ -1,13 +1,14 @@
 //! A ZooKeeper server that means no good, by its wire protocol. It grants sessions and answers `sync`, so that
 //! the connection counts as good.
 
-use std::{io, sync::OnceLock};
+use std::{io, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
     sync::Mutex,
+    time::sleep,
 };
 
 use super::{
@@ -90,7 +91,7 @@ impl Mischief {
             Self::MillionChildren if operation == CHILDREN => reply(number, 0, a_million()),
             Self::HugeData if operation == CHILDREN => reply(number, 0, &names(100)),
             Self::EndlessEvents if operation == CHILDREN => reply(number, 0, &listed([FIRST.to_owned()])),
-            Self::EndlessEvents if operation == MULTI_READ => return None,
+            Self::EndlessEvents if operation == MULTI_READ && is_about(request, DIRECTORY) => return None,
             Self::HugeData if operation == MULTI_READ => {
                 reply(number, 0, &all_hold(&[b'x'; 1_000_000], request))
             }
@@ -101,8 +102,14 @@ impl Mischief {
     }
 }
 
-/// What those hold who are listed, and then creations without end. Probes are answered by the way; what else is
-/// asked is not.
+/// Whether a request names something in this directory.
+fn is_about(request: &[u8], directory: &str) -> bool {
+    request.windows(directory.len()).any(|window| window == directory.as_bytes())
+}
+
+/// What those hold who are listed, and then creations without end, some 50,000 a second: of each that nobody watches any
+/// more zookeeper-client keeps a little as long as it is connected (see SECURITY.md). Probes are answered by the way;
+/// what else is asked is not.
 async fn events(stream: TcpStream, read: &[u8]) -> io::Result<()> {
     let (from, to) = stream.into_split();
     let (mut from, to) = (BufReader::new(from), Mutex::new(to));
@@ -124,6 +131,7 @@ async fn events(stream: TcpStream, read: &[u8]) -> io::Result<()> {
         loop {
             let batch: Vec<u8> = (0..100).flat_map(|_| event(&mut next)).collect();
             to.lock().await.write_all(&batch).await?;
+            sleep(Duration::from_millis(2)).await;
         }
     };
     tokio::select! {
