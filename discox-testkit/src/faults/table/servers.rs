@@ -117,6 +117,8 @@ pub(super) fn network() -> Vec<Fault> {
             Settings::USUAL.behind_doors().losses(1..=500),
             "connections that are reset all the time, under load, leave everything right in the end"
         )
+        // Between two queries there is nothing that could break.
+        .losses(Consul, 0..=500)
         .short(&[(Single, Etcd), (Single, Zookeeper), (Single, Consul)]),
         fault!(
             network::packets_dropped_shorter_than_the_ttl,
