@@ -9,7 +9,7 @@ use std::{
 
 use discox_core::{
     Denial, Error, Result,
-    backend::{Change, Exceeded, Skips, Snapshot, Source, Watch},
+    backend::{Change, Exceeded, Skips, Snapshot, Source, Watch, jittered},
     key::Service,
 };
 use tokio::time::{Instant, sleep_until};
@@ -27,8 +27,8 @@ const FLOOR: Duration = Duration::from_millis(100);
 const BUSY_FLOOR: Duration = Duration::from_millis(400);
 /// And this much more for each instance of a long list, which costs time to send and to read.
 const FLOOR_PER_INSTANCE: Duration = Duration::from_micros(50);
-/// The least time between two queries when nothing has changed.
-const QUIET: Duration = Duration::from_secs(1);
+/// Between two queries when nothing has changed: with the jitter taken off, more than a second.
+const QUIET: Duration = Duration::from_millis(1500);
 
 /// Discovery of one service: see [`discox_core::backend::Source`].
 #[derive(Clone, Debug)]
@@ -190,11 +190,6 @@ fn floor(instances: usize, busy: u32) -> Duration {
     let quiet = FLOOR + FLOOR_PER_INSTANCE * u32::try_from(instances).unwrap_or(u32::MAX);
     let busy = FLOOR.saturating_mul(2_u32.saturating_pow(busy)).min(BUSY_FLOOR);
     quiet.max(busy)
-}
-
-/// 80 % to 120 % of a time.
-fn jittered(nominal: Duration) -> Duration {
-    nominal.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
 
 #[cfg(test)]
