@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use common::*;
 use discox_core::{
@@ -14,9 +14,26 @@ use discox_core::{
     key::Service,
 };
 use discox_testkit::proxy::Proxy;
-use discox_zookeeper::{DiscoverConfig, ErrorKind, Zookeeper};
+use discox_zookeeper::{ConnectionConfig, Connector, DiscoverConfig, ErrorKind, Zookeeper};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, timeout};
+
+#[tokio::test]
+async fn more_changes_at_a_time_than_are_wanted_end_the_watch() -> Result<()> {
+    let server = Server::start().await?;
+    let settings = ConnectionConfig { max_endpoints: 4, ..settings() };
+    let few = connect(&Arc::new(Connector::parse(&[server.address().to_owned()], &settings)?)).await?;
+    let (_, mut watch) = open(&few).await?;
+    let link = server.link().await?;
+    for i in 1..=5 {
+        hold(&link, &endpoint(i), "x").await?;
+    }
+    // Answered after all that has happened before.
+    hold(&few, A, "x").await?;
+    let error = timeout(DEADLINE, watch.next()).await?.err().context("the changes were taken")?;
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    Ok(())
+}
 
 #[tokio::test]
 async fn a_record_is_what_zkcli_sees_and_back() -> Result<()> {
