@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -131,19 +131,22 @@ impl Hall {
 
     async fn accept(self, listener: TcpListener, member: usize, port: u16) {
         while let Ok((stream, from)) = listener.accept().await {
-            let from = owner(&lock(&self.pids), from.port(), port);
-            tokio::spawn(self.clone().pass(stream, from, member, port));
+            tokio::spawn(self.clone().pass(stream, from.port(), member, port));
         }
     }
 
     /// One connection to its end. Cut, both sides are kept open and silent, as behind a dead network; healed,
     /// they are closed, so that the peers connect again at once.
-    async fn pass(mut self, mut stream: TcpStream, from: Option<usize>, member: usize, port: u16) {
-        // Who has closed it already, as ZooKeeper does to be called back, cannot be told: it passes while all
-        // is well.
-        let is_cut = |cut: &Cut| match from {
-            Some(from) => cut.contains(&from) || cut.contains(&member),
-            None => !cut.is_empty(),
+    async fn pass(mut self, mut stream: TcpStream, from: u16, member: usize, port: u16) {
+        // Whose it is matters only while somebody is cut off, and takes long to find out on a machine with many
+        // connections. Who has closed it already, as ZooKeeper does to be called back, cannot be told.
+        let (pids, found) = (self.pids.clone(), OnceLock::new());
+        let is_cut = |cut: &Cut| {
+            let of_either = || {
+                let from = *found.get_or_init(|| owner(&lock(&pids), from, port));
+                cut.contains(&member) || from.is_none_or(|from| cut.contains(&from))
+            };
+            !cut.is_empty() && of_either()
         };
         let mut onward = None;
         if !is_cut(&self.cut.borrow()) {
@@ -151,7 +154,7 @@ impl Hall {
             let mut cut = self.cut.clone();
             tokio::select! {
                 _ = self.copy(&mut stream, &mut server) => return,
-                healthy = cut.wait_for(is_cut) => if healthy.is_err() { return },
+                healthy = cut.wait_for(&is_cut) => if healthy.is_err() { return },
             }
             onward = Some(server);
         }
