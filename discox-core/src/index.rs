@@ -39,6 +39,13 @@ impl Index {
         found.find(|position| is_meant(*position))
     }
 
+    /// Makes room for this many positions at once, where it would grow step by step.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        while self.buckets.len() * BUCKET < len {
+            self.split();
+        }
+    }
+
     /// Files a position. More than `u32::MAX` of them do not fit into any memory.
     pub(crate) fn insert(&mut self, hash: u32, position: usize) {
         if self.len == self.buckets.len() * BUCKET {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     ConnectionConfig, Snapshot as Shown, Update,
     backend::{Budget, Change, Exceeded, Snapshot},
+    table::{Entry, Place},
 };
 
 /// After a further outage late in a grace, removals are still held this long, so that registrars can
@@ -126,13 +127,17 @@ impl Mirror {
 
     fn replace(&mut self, list: Snapshot, now: Instant) -> Vec<Update> {
         let mut present = vec![false; self.shown.len()];
-        let mut updates = Vec::new();
+        let more = list.len().saturating_sub(present.len());
+        if more > 0 {
+            Arc::make_mut(&mut self.shown).reserve(list.len());
+        }
+        let mut updates = Vec::with_capacity(more);
         for (endpoint, attr) in list {
-            let position = self.shown.position(&endpoint);
-            if let Some(present) = position.and_then(|position| present.get_mut(position)) {
+            let place = self.shown.place(&endpoint);
+            if let Some(present) = place.position.and_then(|position| present.get_mut(position)) {
                 *present = true;
             }
-            updates.extend(self.put(endpoint, attr));
+            updates.extend(self.put_at(place, endpoint, attr));
         }
         let missing = self.shown.iter().zip(present).filter(|(_, present)| !present);
         let missing: Vec<_> = missing.map(|(entry, _)| entry.endpoint.clone()).collect();
@@ -141,8 +146,14 @@ impl Mirror {
     }
 
     fn put(&mut self, endpoint: Arc<str>, attr: Bytes) -> Option<Update> {
-        self.held.remove(&endpoint);
-        let known = self.shown.attr(&endpoint);
+        self.put_at(self.shown.place(&endpoint), endpoint, attr)
+    }
+
+    fn put_at(&mut self, place: Place, endpoint: Arc<str>, attr: Bytes) -> Option<Update> {
+        if !self.held.is_empty() {
+            self.held.remove(&endpoint);
+        }
+        let known = self.shown.at(place).map(Entry::attr);
         if known == Some(&attr) {
             return None;
         }
@@ -157,7 +168,7 @@ impl Mirror {
             }
             return None;
         }
-        Arc::make_mut(&mut self.shown).put(endpoint.clone(), attr.clone());
+        Arc::make_mut(&mut self.shown).put_at(place, endpoint.clone(), attr.clone());
         Some(Update::Put(endpoint, attr))
     }
 
@@ -166,7 +177,7 @@ impl Mirror {
         if self.reachable.read(now) >= until {
             return self.remove(&endpoint);
         }
-        if self.shown.position(&endpoint).is_some() {
+        if self.shown.place(&endpoint).position.is_some() {
             // Once held, a further outage must not prolong it.
             self.held.entry(endpoint).or_insert(until);
         }

@@ -36,6 +36,13 @@ impl Entry {
     }
 }
 
+/// Where an endpoint sits, or that it does not, until others come and go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    hash: u32,
+    pub(crate) position: Option<usize>,
+}
+
 /// A consistent set of endpoints. It never changes; clones share their content.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -66,7 +73,7 @@ impl Snapshot {
 
     /// The attr of an endpoint.
     pub fn attr(&self, endpoint: &str) -> Option<&Bytes> {
-        self.position(endpoint).and_then(|position| self.get(position)).map(Entry::attr)
+        self.at(self.place(endpoint)).map(Entry::attr)
     }
 
     /// All entries, in arbitrary order.
@@ -90,19 +97,33 @@ impl Snapshot {
         }
     }
 
-    /// Where an endpoint sits until others go.
-    pub(crate) fn position(&self, endpoint: &str) -> Option<usize> {
-        self.find(self.index.hash(endpoint), endpoint)
+    pub(crate) fn place(&self, endpoint: &str) -> Place {
+        let hash = self.index.hash(endpoint);
+        Place { hash, position: self.find(hash, endpoint) }
+    }
+
+    pub(crate) fn at(&self, place: Place) -> Option<&Entry> {
+        place.position.and_then(|position| self.get(position))
     }
 
     fn find(&self, hash: u32, endpoint: &str) -> Option<usize> {
         self.index.find(hash, |position| self.get(position).is_some_and(|entry| entry.endpoint() == endpoint))
     }
 
+    /// Makes room for this many endpoints at once.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        self.index.reserve(len);
+        self.blocks.reserve(len.div_ceil(BLOCK).saturating_sub(self.blocks.len()));
+    }
+
     pub(crate) fn put(&mut self, endpoint: Arc<str>, attr: Bytes) {
-        let hash = self.index.hash(&endpoint);
-        let position = self.find(hash, &endpoint).unwrap_or_else(|| {
-            self.index.insert(hash, self.len);
+        self.put_at(self.place(&endpoint), endpoint, attr);
+    }
+
+    /// As [`Snapshot::put`], where the place is known.
+    pub(crate) fn put_at(&mut self, place: Place, endpoint: Arc<str>, attr: Bytes) {
+        let position = place.position.unwrap_or_else(|| {
+            self.index.insert(place.hash, self.len);
             self.len += 1;
             self.len - 1
         });
