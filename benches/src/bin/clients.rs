@@ -22,17 +22,21 @@ use discox::{
     ClientCrate, ConnectionConfig, DiscoverConfig, LiteEndpoint, RegisterConfig, RegisterState, Registry,
     RegistryConfig,
 };
+use discox_benches::{
+    client::PREFIX,
+    raw::{self, Layout},
+};
 use discox_testkit::{
     proxy::Proxy,
     server::{Kind, Servers},
     wait::eventually,
 };
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::{io::AsyncReadExt, net::TcpListener, time::sleep};
 
 const CLIENTS: [ClientCrate; 4] =
     [ClientCrate::ZookeeperClient, ClientCrate::ZookeeperAsync, ClientCrate::Reqwest, ClientCrate::Consulrs];
 
+const SERVICE: &str = "clients";
 const RECORDS: usize = 10_000;
 const RUNS: usize = 5;
 const STORM: Duration = Duration::from_secs(10);
@@ -158,11 +162,8 @@ async fn storm(client: ClientCrate) -> Result<String> {
 /// The time to a first list of many records, the median.
 async fn first_list(client: ClientCrate) -> Result<Duration> {
     let server = Servers::single(kind(client)).await?;
-    let writer = registry(client, server.addresses())?;
-    let records: Vec<_> = (0..RECORDS).map(|i| writer.register(record(i))).collect::<discox::Result<_>>()?;
-    let starts = stream::iter(&records).map(|record| record.start());
-    // An agent answers each within the request timeout only if there are not too many.
-    starts.buffer_unordered(8).try_collect::<()>().await?;
+    let writer = raw::connect(client.backend(), &server.addresses()[0]).await?;
+    writer.fill(SERVICE, RECORDS, Layout::Discox).await?;
     let mut times = Vec::new();
     for _ in 0..RUNS {
         let reader = registry(client, server.addresses())?;
@@ -171,7 +172,6 @@ async fn first_list(client: ClientCrate) -> Result<Duration> {
         times.push(took);
         reader.close().await;
     }
-    writer.close().await;
     times.sort_unstable();
     Ok(times[RUNS / 2])
 }
@@ -216,8 +216,8 @@ fn registry(client: ClientCrate, backend_endpoints: Vec<String>) -> Result<Arc<d
 
 fn record(i: usize) -> RegisterConfig {
     RegisterConfig {
-        discover_prefix: "/clients".into(),
-        service_name: "demo".into(),
+        discover_prefix: PREFIX.into(),
+        service_name: SERVICE.into(),
         service_endpoint: format!("10.0.{}.{}:80", i / 256, i % 256),
         attr: r#"{"weight":1}"#.into(),
         ..Default::default()
@@ -227,8 +227,8 @@ fn record(i: usize) -> RegisterConfig {
 /// A first list, and the time to it.
 async fn list(registry: &Arc<dyn Registry>) -> Result<(Duration, Arc<LiteEndpoint>)> {
     let discover = registry.discover(DiscoverConfig {
-        discover_prefix: "/clients".into(),
-        service_name: "demo".into(),
+        discover_prefix: PREFIX.into(),
+        service_name: SERVICE.into(),
         ..Default::default()
     })?;
     let (endpoints, began) = (Arc::new(LiteEndpoint::new()), Instant::now());
