@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     book::Expected,
     notes::TOO_MUCH,
-    stage::{Stage, Via},
+    stage::{Stage, UP, Via},
     tools,
     watcher::Watcher,
 };
@@ -95,11 +95,17 @@ impl Stage {
         let Some(live) = self.fleet.first() else { return Ok(()) };
         let attr = format!("after {:016x}", fastrand::u64(..));
         self.book.live(&live.endpoint, &attr);
-        live.register.update_attr(&attr).await?;
+        // An error means not yet: a member that wakes up to what it was sent while it was silent may end a connection
+        // once more.
+        if let Err(error) = live.register.update_attr(&attr).await
+            && !error.kind().is_retryable()
+        {
+            return Err(error.into());
+        }
         self.lag(&live.endpoint, &attr).await?;
         let late = &self.newcomer();
         let register = self.registration_on_shared(late, "late")?;
-        register.start().await?;
+        eventually(UP, "a start", async || register.start().await.ok()).await?;
         self.lag(late, "late").await?;
         self.book.ended(late);
         register.stop().await?;

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Until all is up before the fault, on a machine that runs many cells.
-const UP: Duration = Duration::from_secs(30);
+pub(crate) const UP: Duration = Duration::from_secs(30);
 
 /// By which way a client reaches the servers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

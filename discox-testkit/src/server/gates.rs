@@ -5,20 +5,23 @@
 //! datagrams on. Who connects, it reads from `/proc`. So clusters can be cut on Linux only; elsewhere members
 //! talk to each other directly.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch::error::RecvError;
+use tokio::sync::{OnceCell, oneshot, watch};
+use tokio::task::spawn_blocking;
 
 use super::layout::Kind;
 use super::ports::PEERS;
+use super::processes::{Ends, Processes};
 
 /// The members that are cut off.
 type Cut = BTreeSet<usize>;
@@ -26,12 +29,9 @@ type Cut = BTreeSet<usize>;
 /// The gates of one cluster; closed with all connections through them when dropped.
 pub(crate) struct Gates {
     cut: watch::Sender<Cut>,
-    pids: Pids,
+    processes: Arc<Mutex<Processes>>,
     _open: oneshot::Sender<()>,
 }
-
-/// The processes of the members.
-type Pids = Arc<Mutex<HashMap<u32, usize>>>;
 
 /// One listening gate: before this member, on this port.
 struct Gate {
@@ -53,10 +53,10 @@ impl Gates {
         }
         let (cut, watched) = watch::channel(Cut::new());
         let (open, closed) = oneshot::channel();
-        let pids = Pids::default();
+        let processes = Arc::<Mutex<Processes>>::default();
         // Its own thread and runtime: the cluster may be shared by tests with a runtime each.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let hall = Hall { kind, cut: watched, pids: pids.clone() };
+        let hall = Hall { kind, cut: watched, processes: processes.clone() };
         thread::Builder::new().name("discox-test-gates".into()).spawn(move || {
             runtime.block_on(async {
                 if hall.serve(gates).is_ok() {
@@ -64,14 +64,12 @@ impl Gates {
                 }
             });
         })?;
-        Ok(Gates { cut, pids, _open: open })
+        Ok(Gates { cut, processes, _open: open })
     }
 
     /// Tells the process of a member.
     pub(crate) fn is_now(&self, member: usize, pid: u32) {
-        let mut pids = lock(&self.pids);
-        pids.retain(|_, known| *known != member);
-        pids.insert(pid, member);
+        lock(&self.processes).is_now(member, pid);
     }
 
     /// Cuts the member off from its peers, or lets it back.
@@ -86,8 +84,8 @@ impl Gates {
     }
 }
 
-fn lock(pids: &Mutex<HashMap<u32, usize>>) -> std::sync::MutexGuard<'_, HashMap<u32, usize>> {
-    pids.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(processes: &Mutex<Processes>) -> MutexGuard<'_, Processes> {
+    processes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Gate {
@@ -110,7 +108,7 @@ impl Gate {
 struct Hall {
     kind: Kind,
     cut: watch::Receiver<Cut>,
-    pids: Pids,
+    processes: Arc<Mutex<Processes>>,
 }
 
 impl Hall {
@@ -131,53 +129,16 @@ impl Hall {
 
     async fn accept(self, listener: TcpListener, member: usize, port: u16) {
         while let Ok((stream, from)) = listener.accept().await {
-            tokio::spawn(self.clone().pass(stream, from.port(), member, port));
-        }
-    }
-
-    /// One connection to its end. Cut, both sides are kept open and silent, as behind a dead network; healed,
-    /// they are closed, so that the peers connect again at once.
-    async fn pass(mut self, mut stream: TcpStream, from: u16, member: usize, port: u16) {
-        // Whose it is matters only while somebody is cut off, and takes long to find out on a machine with many
-        // connections. Who has closed it already, as ZooKeeper does to be called back, cannot be told.
-        let (pids, found) = (self.pids.clone(), OnceLock::new());
-        let is_cut = |cut: &Cut| {
-            let of_either = || {
-                let from = *found.get_or_init(|| owner(&lock(&pids), from, port));
-                cut.contains(&member) || from.is_none_or(|from| cut.contains(&from))
+            let hall = self.clone();
+            let call = Call {
+                hall,
+                member,
+                ends: (from.port(), port),
+                since: Instant::now(),
+                from: OnceCell::new(),
             };
-            !cut.is_empty() && of_either()
-        };
-        let mut onward = None;
-        if !is_cut(&self.cut.borrow()) {
-            let Ok(mut server) = TcpStream::connect(local(port)).await else { return };
-            let mut cut = self.cut.clone();
-            tokio::select! {
-                _ = self.copy(&mut stream, &mut server) => return,
-                healthy = cut.wait_for(&is_cut) => if healthy.is_err() { return },
-            }
-            onward = Some(server);
+            tokio::spawn(call.pass(stream));
         }
-        let _ = self.cut.wait_for(|cut| !is_cut(cut)).await;
-        drop((stream, onward));
-    }
-
-    async fn copy(&self, client: &mut TcpStream, server: &mut TcpStream) -> io::Result<()> {
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        if self.kind == Kind::Zookeeper {
-            // In its first message a ZooKeeper tells where it listens, and it is called back there: let its
-            // peers call at the gate. Both addresses are equally long.
-            let mut first = vec![0; 4096];
-            let read = client.read(&mut first).await?;
-            first.truncate(read);
-            let (own, public) = (format!("{}:", Ipv4Addr::LOCALHOST), format!("{PEERS}:"));
-            if let Some(at) = first.windows(own.len()).position(|bytes| bytes == own.as_bytes()) {
-                first[at..at + own.len()].copy_from_slice(public.as_bytes());
-            }
-            server.write_all(&first).await?;
-        }
-        copy_bidirectional(client, server).await?;
-        Ok(())
     }
 
     /// Passes datagrams for the member of this gate on, sent from the gate of their sender, so that answers
@@ -197,32 +158,79 @@ impl Hall {
     }
 }
 
+/// One connection through a gate.
+struct Call {
+    hall: Hall,
+    /// Whom it is for.
+    member: usize,
+    ends: Ends,
+    since: Instant,
+    /// Who makes it, once that matters.
+    from: OnceCell<Option<usize>>,
+}
+
+impl Call {
+    /// To its end. Cut, both sides are kept open and silent, as behind a dead network; healed, they are closed,
+    /// so that the peers connect again at once.
+    async fn pass(self, mut stream: TcpStream) {
+        let mut onward = None;
+        if !self.is_cut().await {
+            let Ok(mut server) = TcpStream::connect(local(self.ends.1)).await else { return };
+            tokio::select! {
+                _ = self.copy(&mut stream, &mut server) => return,
+                cut = self.until(true) => if cut.is_err() { return },
+            }
+            onward = Some(server);
+        }
+        let _ = self.until(false).await;
+        drop((stream, onward));
+    }
+
+    /// Waits until it is cut, or no longer; an error when the gates close.
+    async fn until(&self, cut: bool) -> Result<(), RecvError> {
+        let mut changes = self.hall.cut.clone();
+        while self.is_cut().await != cut {
+            changes.changed().await?;
+        }
+        Ok(())
+    }
+
+    async fn is_cut(&self) -> bool {
+        if self.hall.cut.borrow().is_empty() {
+            return false;
+        }
+        let from = self.from.get_or_init(|| self.owner()).await;
+        let cut = self.hall.cut.borrow();
+        // Who has closed it already, as ZooKeeper does to be called back, cannot be told.
+        cut.contains(&self.member) || from.is_none_or(|from| cut.contains(&from))
+    }
+
+    async fn owner(&self) -> Option<usize> {
+        let (processes, ends, since) = (self.hall.processes.clone(), self.ends, self.since);
+        // On a machine with many connections this takes long, and others must pass meanwhile.
+        let look = spawn_blocking(move || lock(&processes).owner(ends, since));
+        look.await.ok().flatten()
+    }
+
+    async fn copy(&self, client: &mut TcpStream, server: &mut TcpStream) -> io::Result<()> {
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        if self.hall.kind == Kind::Zookeeper {
+            // In its first message a ZooKeeper tells where it listens, and it is called back there: let its
+            // peers call at the gate. Both addresses are equally long.
+            let mut first = vec![0; 4096];
+            let read = client.read(&mut first).await?;
+            first.truncate(read);
+            let (own, public) = (format!("{}:", Ipv4Addr::LOCALHOST), format!("{PEERS}:"));
+            if let Some(at) = first.windows(own.len()).position(|bytes| bytes == own.as_bytes()) {
+                first[at..at + own.len()].copy_from_slice(public.as_bytes());
+            }
+            server.write_all(&first).await?;
+        }
+        copy_bidirectional(client, server).await?;
+        Ok(())
+    }
+}
+
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// The member whose process holds the loopback connection from `local_port` to `remote_port`.
-fn owner(pids: &HashMap<u32, usize>, local_port: u16, remote_port: u16) -> Option<usize> {
-    let socket = format!("socket:[{}]", inode(local_port, remote_port)?);
-    let holds = |pid: &u32| {
-        let handles = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        handles
-            .into_iter()
-            .any(|handle| fs::read_link(handle.path()).is_ok_and(|link| link.as_os_str() == socket.as_str()))
-    };
-    pids.iter().find(|(pid, _)| holds(pid)).map(|(_, member)| *member)
-}
-
-/// The connection's number in the kernel's tables, for IPv4 and for IPv4 in IPv6.
-fn inode(local_port: u16, remote_port: u16) -> Option<String> {
-    let ends = (format!(":{local_port:04X}"), format!(":{remote_port:04X}"));
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let table = fs::read_to_string(table).ok()?;
-        table.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let ours = fields.get(1)?.ends_with(&ends.0) && fields.get(2)?.ends_with(&ends.1);
-            // Zero: its process has closed it.
-            fields.get(9).filter(|inode| ours && **inode != "0").map(|inode| (*inode).to_owned())
-        })
-    })
 }

@@ -28,6 +28,7 @@ mod member;
 mod network;
 pub(crate) mod ports;
 mod process;
+mod processes;
 pub(crate) mod session;
 mod settings;
 mod zookeeper;
