@@ -3,7 +3,7 @@
 //! A session's password is made from its number alone, so that any member can check it: whoever knows the number
 //! can take the session over, and close it. Its owner finds it expired.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,14 +16,32 @@ const SUPER_SECRET: u64 = 0xB341_5C00;
 /// A server on the loopback answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const ATTEMPTS: u32 = 3;
+
 const CLOSE_SESSION: i32 = -11;
 
 /// Closes the session with this number, and returns when the server has said so.
 pub(crate) async fn close(address: &str, session: u64) -> Result<()> {
-    timeout(PATIENCE, exchange(address, session)).await.context("closing a session")?
+    timeout(PATIENCE, attempts(address, session)).await.context("closing a session")?
 }
 
-async fn exchange(address: &str, session: u64) -> Result<()> {
+/// Its owner may take it back in between, which ends this connection.
+async fn attempts(address: &str, session: u64) -> Result<()> {
+    let mut ended = None;
+    for _ in 0..ATTEMPTS {
+        match exchange(address, session).await {
+            Ok(true) => return Ok(()),
+            // The attempt before has closed it, and was not told so.
+            Ok(false) if ended.is_some() => return Ok(()),
+            Ok(false) => bail!("the server does not know session {session:#x}"),
+            Err(error) => ended = Some(error),
+        }
+    }
+    Err(ended.context("no attempt")?)
+}
+
+/// Takes it over and closes it; false where the server does not know it.
+async fn exchange(address: &str, session: u64) -> Result<bool> {
     let mut stream = TcpStream::connect(address).await?;
     let mut connect = Vec::new();
     connect.extend(0_i32.to_be_bytes()); // protocol version
@@ -41,9 +59,11 @@ async fn exchange(address: &str, session: u64) -> Result<()> {
     }
     let answer = read(&mut stream).await.context("the server did not take the session over")?;
     let timeout = answer.get(4..8).and_then(|bytes| Some(i32::from_be_bytes(bytes.try_into().ok()?)));
-    ensure!(timeout.is_some_and(|timeout| timeout > 0), "the server does not know session {session:#x}");
+    if timeout.is_none_or(|timeout| timeout <= 0) {
+        return Ok(false);
+    }
     read(&mut stream).await.context("the server did not close the session")?;
-    Ok(())
+    Ok(true)
 }
 
 async fn read(stream: &mut TcpStream) -> Result<Vec<u8>> {
