@@ -4,7 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,8 @@ pub(crate) struct Memory {
     again: Mutex<HashMap<String, Instant>>,
     /// What the agent's node is called, once it is known.
     node: Mutex<Option<String>>,
+    /// A heart beat has begun and not come to its end.
+    unfinished: AtomicBool,
 }
 
 /// What the catalogue has of an endpoint.
@@ -101,7 +106,7 @@ pub(crate) async fn of_node(link: &Consul, held: &[Held<Receipt>], filter: &str)
         of_node.services = services;
         if !of_node.losses.is_empty() {
             // Perhaps the node is called otherwise now.
-            link.catalogue.set_node(None);
+            link.catalogue.forget();
             of_node.losses = without_unreadable(link, held, of_node.losses).await?;
         }
     }
@@ -221,8 +226,22 @@ impl Memory {
         lock(&self.node).clone()
     }
 
-    fn set_node(&self, node: Option<&str>) {
-        *lock(&self.node) = node.filter(|node| !node.is_empty()).map(str::to_owned);
+    /// A heart beat begins. After one that failed, or was given up, nothing is taken for known.
+    pub(crate) fn begin(&self) {
+        if self.unfinished.swap(true, Ordering::Relaxed) {
+            self.forget();
+        }
+    }
+
+    /// It has come to its end.
+    pub(crate) fn finish(&self) {
+        self.unfinished.store(false, Ordering::Relaxed);
+    }
+
+    /// Every service is looked through anew, by the next heart beats.
+    fn forget(&self) {
+        *lock(&self.node) = None;
+        lock(&self.again).clear();
     }
 
     /// The services whose turn it is, those that have waited longest first.
@@ -242,8 +261,8 @@ impl Memory {
     fn looked_through(&self, service: &str, took: Duration, node: Option<&str>) {
         let pause = (took * PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         let pause = if node.is_none() { SETTLING } else { pause };
-        if node.is_some() {
-            self.set_node(node);
+        if let Some(node) = node.filter(|node| !node.is_empty()) {
+            *lock(&self.node) = Some(node.to_owned());
         }
         lock(&self.again).insert(service.to_owned(), Instant::now() + pause);
     }
@@ -251,4 +270,29 @@ impl Memory {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_for_known_after_a_heart_beat_that_was_not_finished() {
+        let memory = Memory::default();
+        let looks_through = || memory.due(["demo"].into_iter()) == ["demo"];
+        let heart_beat = || {
+            memory.begin();
+            memory.looked_through("demo", Duration::ZERO, Some("node"));
+            memory.finish();
+        };
+        heart_beat();
+        assert!(!looks_through() && memory.node().is_some());
+        memory.begin();
+        assert!(!looks_through() && memory.node().is_some());
+        // It was given up.
+        memory.begin();
+        assert!(looks_through() && memory.node().is_none());
+        heart_beat();
+        assert!(!looks_through() && memory.node().is_some());
+    }
 }

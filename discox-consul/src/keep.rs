@@ -15,8 +15,8 @@ use crate::{
     link::Consul,
 };
 
-/// A service that no agent has.
-const NOBODY: &str = "discox-probe";
+/// A service that there is not.
+pub(crate) const NOBODY: &str = "discox-probe";
 /// Between two probes, however often the connection is suspected.
 const BETWEEN_PROBES: Duration = Duration::from_millis(100);
 /// Between two probes while there is no leader.
@@ -67,8 +67,9 @@ async fn probe(link: &Consul, pulse: &Pulse) -> Error {
     }
 }
 
-/// Where there are other agents: resolves when this one does not look into its own records in time. While its
-/// exchange with a dead leader hangs, it goes on answering other questions, but no heart beat.
+/// Where there are other agents: resolves when this one does not look into its own records, or into the catalogue,
+/// in time. While its exchange with a leader hangs, that is dead or that it has not found yet, it goes on answering
+/// other questions, but no heart beat and no list.
 async fn look_up(link: &Consul) -> Error {
     let detection = link.connector.settings.detection;
     if link.connector.agents.all().len() == 1 {
@@ -77,7 +78,11 @@ async fn look_up(link: &Consul) -> Error {
     loop {
         sleep(jittered(detection / 3)).await;
         let limit = detection * 2 / 3;
-        let looking = link.client.service_hash(NOBODY, None, link.connector.hold());
+        let looking = async {
+            // Whatever it answers, even that it has no leader: that is the other probe's.
+            let _ = link.client.service_hash(NOBODY, None, link.connector.hold()).await;
+            let _ = link.client.health(NOBODY, None).await;
+        };
         if timeout(limit, looking).await.is_err() {
             return link.failed(Fault::TimedOut(limit));
         }

@@ -91,7 +91,8 @@
 //! # When things fail
 //!
 //! A request held at the agent, and every blocking query, break when the agent is killed, so that it is
-//! noticed at once; an agent that hangs, or knows no leader, within `detection`. A record that vanishes
+//! noticed at once; an agent that hangs, knows no leader or, where there are other agents, does not look into the
+//! catalogue, within `detection`. A record that vanishes
 //! from the agent is noticed at once if it is the one that the held request watches, else by the next heart
 //! beat, as are records that were altered, on the agent or in the catalogue. When another agent of
 //! `backend_endpoints` is taken instead, the records left on the first are removed when it is back, if the

@@ -13,7 +13,9 @@ use crate::{
     check,
     client::{Client, Fault},
     connect::{Address, Connector},
-    error, keep, layout,
+    error,
+    keep::{self, NOBODY},
+    layout,
     ledger::Agent,
     registrar::{self, Receipt},
     source::ConsulSource,
@@ -45,10 +47,23 @@ impl Consul {
             catalogue: Memory::default(),
             passed: AtomicUsize::new(0),
         };
-        match link.client.leader().await {
-            Ok(leader) if leader.is_empty() => Err(link.leaderless()),
-            Ok(_) => Ok(link),
-            Err(fault) => Err(link.failed(fault)),
+        let leader = link.client.leader().await.map_err(|fault| link.failed(fault))?;
+        if leader.is_empty() {
+            return Err(link.leaderless());
+        }
+        if connector.agents.all().len() > 1 {
+            link.reaches_leader().await?;
+        }
+        Ok(link)
+    }
+
+    /// An agent that was cut off knows again who leads before it gets an answer from there, and is silent meanwhile:
+    /// another one does better.
+    async fn reaches_leader(&self) -> Result<()> {
+        match self.client.health(NOBODY, None).await {
+            // Denied, say: what we may do is another question.
+            Ok(_) | Err(Fault::Denied(..) | Fault::Status(..500, _)) => Ok(()),
+            Err(fault) => Err(self.failed(fault)),
         }
     }
 
