@@ -21,15 +21,13 @@ impl Processes {
         self.members.insert(pid, member);
     }
 
-    /// The member that holds this loopback connection, which there is since then; none where it has been closed. To
-    /// be asked once.
+    /// The member that holds this loopback connection, which there is since then; none where it has been closed.
     pub(crate) fn owner(&mut self, ends: Ends, since: Instant) -> Option<usize> {
         if self.read.is_none_or(|read| read < since) {
             self.read = Some(Instant::now());
             self.connections = self.list();
         }
-        // Ports are used again.
-        self.connections.remove(&ends)
+        self.connections.get(&ends).copied()
     }
 
     fn list(&self) -> HashMap<Ends, usize> {
