@@ -10,7 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSocket as StdSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -18,10 +18,14 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch::error::RecvError;
 use tokio::sync::{OnceCell, oneshot, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::layout::Kind;
 use super::ports::PEERS;
 use super::processes::{Ends, Processes};
+
+/// For so long a member that does not listen yet is waited for.
+const ABOUT_TO_LISTEN: Duration = Duration::from_millis(500);
 
 /// The members that are cut off.
 type Cut = BTreeSet<usize>;
@@ -175,7 +179,7 @@ impl Call {
     async fn pass(self, mut stream: TcpStream) {
         let mut onward = None;
         if !self.is_cut().await {
-            let Ok(mut server) = TcpStream::connect(local(self.ends.1)).await else { return };
+            let Some(mut server) = self.onward().await else { return };
             tokio::select! {
                 _ = self.copy(&mut stream, &mut server) => return,
                 cut = self.until(true) => if cut.is_err() { return },
@@ -184,6 +188,21 @@ impl Call {
         }
         let _ = self.until(false).await;
         drop((stream, onward));
+    }
+
+    /// To the member. One that is about to listen, as a ZooKeeper that has just been elected, would refuse the
+    /// connection, and be tried again; here it has been accepted already.
+    async fn onward(&self) -> Option<TcpStream> {
+        while self.since.elapsed() < ABOUT_TO_LISTEN {
+            if let Ok(stream) = TcpStream::connect(local(self.ends.1)).await {
+                return Some(stream);
+            }
+            if !lock(&self.hall.processes).runs(self.member) {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        None
     }
 
     /// Waits until it is cut, or no longer; an error when the gates close.

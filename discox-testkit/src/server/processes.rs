@@ -21,6 +21,12 @@ impl Processes {
         self.members.insert(pid, member);
     }
 
+    /// Whether a member's process runs; one that was killed and not waited for yet does not.
+    pub(crate) fn runs(&self, member: usize) -> bool {
+        let pid = self.members.iter().find(|(_, known)| **known == member).map(|(pid, _)| *pid);
+        pid.is_some_and(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok())
+    }
+
     /// The member that holds this loopback connection, which there is since then; none where it has been closed.
     pub(crate) fn owner(&mut self, ends: Ends, since: Instant) -> Option<usize> {
         if self.read.is_none_or(|read| read < since) {
@@ -89,7 +95,9 @@ mod tests {
         let ends = (stream.local_addr()?.port(), listener.local_addr()?.port());
         let mut processes = Processes::default();
         assert_eq!(processes.owner(ends, Instant::now()), None);
+        assert!(!processes.runs(2));
         processes.is_now(2, std::process::id());
+        assert!(processes.runs(2));
         assert_eq!(processes.owner(ends, Instant::now()), Some(2));
         drop(stream);
         assert_eq!(processes.owner(ends, Instant::now()), None);
