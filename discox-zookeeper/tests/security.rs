@@ -76,7 +76,7 @@ async fn every_session_is_had_at_once() -> Result<()> {
         refused.extend(common::connect(&connector).await.err());
     }
     // On a busy machine the time for trying again may be over; core tries once more then.
-    anyhow::ensure!(refused.len() <= 2, "{refused:?}");
+    ensure!(refused.len() <= 2, "{refused:?}");
     Ok(())
 }
 
