@@ -4,10 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -52,9 +49,11 @@ pub(crate) struct Memory {
     again: Mutex<HashMap<String, Instant>>,
     /// What the agent's node is called, once it is known.
     node: Mutex<Option<String>>,
-    /// A heart beat has begun and not come to its end.
-    unfinished: AtomicBool,
 }
+
+/// A heart beat. After one that is dropped before its end, because it failed or was given up, nothing is taken for
+/// known.
+pub(crate) struct Beat<'a>(Option<&'a Memory>);
 
 /// What the catalogue has of an endpoint.
 pub(crate) struct Entries {
@@ -226,16 +225,9 @@ impl Memory {
         lock(&self.node).clone()
     }
 
-    /// A heart beat begins. After one that failed, or was given up, nothing is taken for known.
-    pub(crate) fn begin(&self) {
-        if self.unfinished.swap(true, Ordering::Relaxed) {
-            self.forget();
-        }
-    }
-
-    /// It has come to its end.
-    pub(crate) fn finish(&self) {
-        self.unfinished.store(false, Ordering::Relaxed);
+    /// A heart beat begins; others may be under way.
+    pub(crate) fn begin(&self) -> Beat<'_> {
+        Beat(Some(self))
     }
 
     /// Every service is looked through anew, by the next heart beats.
@@ -268,6 +260,20 @@ impl Memory {
     }
 }
 
+impl Beat<'_> {
+    pub(crate) fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Beat<'_> {
+    fn drop(&mut self) {
+        if let Some(memory) = self.0 {
+            memory.forget();
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -281,16 +287,15 @@ mod tests {
         let memory = Memory::default();
         let looks_through = || memory.due(["demo"].into_iter()) == ["demo"];
         let heart_beat = || {
-            memory.begin();
+            let beat = memory.begin();
             memory.looked_through("demo", Duration::ZERO, Some("node"));
-            memory.finish();
+            beat.finish();
         };
         heart_beat();
-        assert!(!looks_through() && memory.node().is_some());
-        memory.begin();
-        assert!(!looks_through() && memory.node().is_some());
-        // It was given up.
-        memory.begin();
+        let given_up = memory.begin();
+        heart_beat();
+        assert!(!looks_through() && memory.node().is_some(), "two at a time are no failure");
+        drop(given_up);
         assert!(looks_through() && memory.node().is_none());
         heart_beat();
         assert!(!looks_through() && memory.node().is_some());

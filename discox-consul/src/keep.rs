@@ -79,9 +79,9 @@ async fn look_up(link: &Consul) -> Error {
         sleep(jittered(detection / 3)).await;
         let limit = detection * 2 / 3;
         let looking = async {
-            // Whatever it answers, even that it has no leader: that is the other probe's.
             let _ = link.client.service_hash(NOBODY, None, link.connector.hold()).await;
-            let _ = link.client.health(NOBODY, None).await;
+            // Whatever it answers, even that it has no leader: that is the other probe's.
+            while let Err(Fault::TimedOut(_)) = link.client.health(NOBODY, None).await {}
         };
         if timeout(limit, looking).await.is_err() {
             return link.failed(Fault::TimedOut(limit));

@@ -27,8 +27,8 @@ pub(crate) const FEW: usize = 16;
 /// A denial is a loss of all: whoever may not keep a record may not register it either, which is then
 /// tried, told and tried again for each.
 pub(crate) async fn verify(link: &Consul, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-    link.catalogue.begin();
-    match find_losses(link, held).await.inspect(|_| link.catalogue.finish()) {
+    let beat = link.catalogue.begin();
+    match find_losses(link, held).await.inspect(|_| beat.finish()) {
         Err(error) if error.kind() == ErrorKind::Denied => {
             Ok((0..held.len()).map(|position| (position, Loss::Gone)).collect())
         }
