@@ -1,6 +1,6 @@
 //! The one watch loop: open, follow, and after any failure open again and diff.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -141,7 +141,7 @@ impl<'a, L: Link> Watcher<'a, L> {
         let updates = change(&mut self.mirror);
         if !updates.is_empty() {
             // A slow cacher blocks this thread: first let run what waits for it and cannot be stolen.
-            tokio::task::yield_now().await;
+            let_others_run().await;
             self.callbacks.call(|cacher| cacher.advance(&from, self.mirror.shown(), &updates))?;
         }
         self.report(|_| {});
@@ -208,4 +208,18 @@ impl<'a, L: Link> Watcher<'a, L> {
             change(status);
         });
     }
+}
+
+/// Steps to the end of this thread's queue, from which other threads may take it. `tokio::task::yield_now` waits aside
+/// instead, until this thread next looks for I/O: what waits there with us would wait for a slow cacher, too.
+async fn let_others_run() {
+    let mut stepped_back = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut stepped_back, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
