@@ -15,9 +15,10 @@ const BEGIN: &str = "<!-- discox-bench writes what follows -->";
 const END: &str = "<!-- discox-bench wrote what precedes -->";
 
 /// What stands above the rows of a workload.
-const TITLES: [(&str, &str); 8] = [
+const TITLES: [(&str, &str); 9] = [
     ("propagation", "From the call to a watcher's cache"),
     ("propagation growth", "How that grows with the endpoints present"),
+    ("propagation alone", "The same on the registry inside the process: what discox does besides"),
     (
         "fences",
         "What a fence costs: the raw client, plain and (as *discox*) making sure that the record is still ours",

@@ -17,10 +17,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Instance, Service, Services},
+    client::{Instance, Registration, Service, Services},
     layout::{self, Stamp},
     link::Consul,
-    registrar::{Receipt, SETTLING, is_as_written},
+    registrar::{Receipt, SETTLING, is_as_written, is_ttl, put},
     status::Status,
     verify::FEW,
 };
@@ -162,6 +162,7 @@ async fn look_through(
     }
     let mut losses = HashMap::new();
     let mut node = None;
+    let mut untold = Vec::new();
     for (position, held) in ours() {
         let endpoint = (held.record.endpoint.host(), i64::from(held.record.endpoint.port()));
         let there = by_endpoint.get(&endpoint).map(Vec::as_slice).unwrap_or_default();
@@ -171,11 +172,21 @@ async fn look_through(
             losses.insert(position, Loss::Superseded);
         } else if own.is_none() && is_settled(held) {
             losses.insert(position, Loss::Gone);
+        } else if own.is_some_and(|own| fails(own, &held.receipt.registration)) {
+            untold.push(put(link, &held.receipt.registration));
         }
         node = node.or(own.map(|own| own.node.name.as_str()));
     }
     link.catalogue.looked_through(service, took, node);
+    stream::iter(untold).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
     Ok(without_unreadable(link, held, losses).await?.into_iter().collect())
+}
+
+/// Whether the catalogue takes the record for dead. The agent, with which its check has just been passed, tells only
+/// changes; what got lost on the way it would tell again in a minute, and does at once when the record is written anew.
+fn fails(own: &Instance, registration: &Registration) -> bool {
+    is_ttl(registration)
+        && own.checks.iter().any(|check| check.id == registration.check.id && check.status == "critical")
 }
 
 /// What we have registered has had the time to reach the catalogue.

@@ -89,7 +89,8 @@ fn begin(link: &Consul, record: &Record, attr: &str, stamp: &Stamp) -> Result<(A
     Ok((Arc::new(registration), ttl))
 }
 
-async fn put(link: &Consul, registration: &Registration) -> Result<()> {
+/// Writes a record.
+pub(crate) async fn put(link: &Consul, registration: &Registration) -> Result<()> {
     link.client.register(registration).await.map_err(|fault| link.failed(fault))?;
     // A check that was critical stays critical although it is registered as passing.
     if is_ttl(registration) && !pass(link, registration).await? {

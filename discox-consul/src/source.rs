@@ -82,7 +82,7 @@ impl ConsulSource {
         if index == 0 {
             let began = Instant::now();
             let health = client.health(self.service.name(), self.datacenter()).await.map_err(failed)?;
-            return Ok(Answer { health: self.permitted(health).await?, began });
+            return Ok(Answer { health: self.permitted(health).await?, began, in_time: true });
         }
         let wait = self.link.turns.wait();
         let turn = self.link.turns.take(wait).await?;
@@ -90,9 +90,10 @@ impl ConsulSource {
         let hold = Hold { wait, ..self.link.connector.hold() };
         let health = client.health_after(self.service.name(), self.datacenter(), index, hold).await;
         turn.over();
+        let in_time = began.elapsed() >= wait;
         let health = health.map_err(failed)?;
         let unchanged = health.index == index && !some;
-        Ok(Answer { health: if unchanged { health } else { self.permitted(health).await? }, began })
+        Ok(Answer { health: if unchanged { health } else { self.permitted(health).await? }, began, in_time })
     }
 }
 
@@ -100,7 +101,7 @@ impl Source for ConsulSource {
     type Watch = ConsulWatch;
 
     async fn open(&self) -> Result<(Snapshot, ConsulWatch)> {
-        let Answer { health, began } = self.clone().ask(0, false, Instant::now()).await?;
+        let Answer { health, began, .. } = self.clone().ask(0, false, Instant::now()).await?;
         let watch = ConsulWatch {
             index: health.index,
             some: !health.instances.is_empty(),
@@ -138,6 +139,8 @@ type Asked = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
 struct Answer {
     health: Health,
     began: Instant,
+    /// It came when the query's wait had ended, or was not held.
+    in_time: bool,
 }
 
 impl Watch for ConsulWatch {
@@ -149,8 +152,8 @@ impl Watch for ConsulWatch {
                 self.asked.get_or_insert_with(|| Box::pin(source.clone().ask(index, some, not_before)));
             let answer = asked.await;
             self.asked = None;
-            let Answer { health, began } = answer?;
-            let (next, news) = follow(index, health.index);
+            let Answer { health, began, in_time } = answer?;
+            let (next, news) = follow(index, health.index, in_time);
             let floor = floor(health.instances.len(), self.busy);
             self.index = next;
             self.some = !health.instances.is_empty();
@@ -174,13 +177,15 @@ enum News {
     Anew,
 }
 
-/// Where to go on from, by Consul's rules: an index that went back, or is none, begins anew.
-fn follow(last: u64, now: u64) -> (u64, News) {
+/// Where to go on from, by Consul's rules: an index that went back, or is none, begins anew. So does one that is the same
+/// before the wait has ended: when a snapshot is restored, Consul lets held queries go with what was there before it, and
+/// would hold the next one for as long as the restored index is behind.
+fn follow(last: u64, now: u64, in_time: bool) -> (u64, News) {
     match now {
         0 => (0, News::Anew),
         _ if last == 0 => (now, News::Anew),
         _ if now < last => (0, News::Anew),
-        _ if now == last => (now, News::None),
+        _ if now == last => (if in_time { now } else { 0 }, News::None),
         _ => (now, News::Ahead),
     }
 }
@@ -205,10 +210,11 @@ mod tests {
 
     #[test]
     fn an_index_that_goes_back_begins_anew() {
-        assert_eq!(follow(5, 5), (5, News::None));
-        assert_eq!(follow(5, 9), (9, News::Ahead));
-        assert_eq!(follow(141, 12), (0, News::Anew));
-        assert_eq!(follow(0, 12), (12, News::Anew));
-        assert_eq!(follow(5, 0), (0, News::Anew));
+        assert_eq!(follow(5, 5, true), (5, News::None));
+        assert_eq!(follow(5, 5, false), (0, News::None), "let go before its time");
+        assert_eq!(follow(5, 9, false), (9, News::Ahead));
+        assert_eq!(follow(141, 12, false), (0, News::Anew));
+        assert_eq!(follow(0, 12, true), (12, News::Anew));
+        assert_eq!(follow(5, 0, false), (0, News::Anew));
     }
 }

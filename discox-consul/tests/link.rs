@@ -14,11 +14,12 @@ use discox_core::{
     key::{Record, Service},
 };
 use discox_testkit::{
+    proxy::Proxy,
     server::{Kind, Servers},
     wait::eventually,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 #[tokio::test]
 async fn a_record_is_what_consul_shows_and_back() -> Result<()> {
@@ -183,6 +184,64 @@ async fn simultaneous_starts_leave_exactly_one() -> Result<()> {
         assert_eq!(kept, 1);
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn what_a_restored_snapshot_brings_back_is_told() -> Result<()> {
+    let servers = consul().await?;
+    let (server, at) = (servers.member(0), servers.member(0).address());
+    // No agent's: nobody but us writes to the service.
+    let service = json!({ "ID": "other", "Service": "demo", "Address": "10.0.0.1", "Port": 80 });
+    let body = json!({ "Node": "other", "Address": "10.0.0.9", "Service": service });
+    put(at, "catalog/register", &body).await?;
+    let proxy = Proxy::to(at).await?;
+    let link = link(proxy.address()).await?;
+    let (there, mut watch) = open(&link).await?;
+    assert_eq!(there, list(&[(A, "{}")]));
+    let file = format!("/tmp/discox-test-{}.snapshot", std::process::id());
+    server.tool(&["snapshot", "save", &file]).await?;
+    put(at, "catalog/deregister", &json!({ "Node": "other", "ServiceID": "other" })).await?;
+    until(&mut watch, &[(A, "{}")], &[]).await?;
+
+    let asked = proxy.sent();
+    let restore = async {
+        eventually(DEADLINE, "a query to be held", async || proxy.sent() > asked).await?;
+        server.tool(&["snapshot", "restore", &file]).await?;
+        // Sooner than a query is held, at the end of which all comes to light.
+        anyhow::Ok(Instant::now() + Duration::from_secs(5))
+    };
+    let told = async {
+        until(&mut watch, &[], &[(A, "{}")]).await?;
+        anyhow::Ok(Instant::now())
+    };
+    let outcome = tokio::try_join!(told, restore);
+    // It is not there where the server has a file system of its own.
+    let _ = std::fs::remove_file(&file);
+    let (told, in_time) = outcome?;
+    assert!(told < in_time, "{:?} late", told - in_time);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_the_catalogue_takes_for_dead_is_told_again() -> Result<()> {
+    let servers = consul().await?;
+    let at = servers.member(0).address();
+    let link = link(at).await?;
+    let held = hold(&link, record(A)?, "1").await?;
+    let (there, mut watch) = open(&link).await?;
+    assert_eq!(there, list(&[(A, "1")]));
+    let instance = get(at, "health/service/demo").await?[0].clone();
+    let (node, id) = (&instance["Node"], &instance["Service"]["ID"]);
+    let check = json!({
+        "Node": node["Node"], "Name": "check", "ServiceID": id, "Status": "critical",
+        "CheckID": format!("service:{}", id.as_str().context("no ID")?),
+    });
+    put(at, "catalog/register", &json!({ "Node": node["Node"], "Address": node["Address"], "Check": check }))
+        .await?;
+    until(&mut watch, &[], &[]).await?;
+    // By itself the agent looks after it once a minute.
+    assert_eq!(link.verify(from_ref(&held)).await?, []);
+    until(&mut watch, &[], &[(A, "1")]).await
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@ use discox_core::{
     key::Record,
 };
 use discox_etcd::{ErrorKind, Etcd, Receipt};
-use discox_testkit::wait::eventually;
+use discox_testkit::{
+    server::{Kind, Servers},
+    wait::eventually,
+};
 use tokio::time::Instant;
 
 async fn hold(link: &Etcd, record: Record, attr: &str) -> Result<Held<Receipt>> {
@@ -46,6 +49,22 @@ async fn a_record_is_what_etcdctl_sees_and_back() -> Result<()> {
     assert_eq!(next(&mut watch).await?, [put("[::1]:1", "changed")]);
     assert_eq!(next(&mut watch).await?, [delete("[::1]:1")]);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_member_without_quorum_is_not_connected_to() -> Result<()> {
+    let etcd = Servers::cluster(Kind::Etcd).await?;
+    let (_, member) = etcd.elected().await?;
+    member.cut_off().await?;
+    let alone = connector(&[member.address().to_owned()])?;
+    // It leads until it misses its peers.
+    let refused = async || Etcd::connect(&alone).await.err();
+    let error = eventually(DEADLINE, "a refusal", refused).await?;
+    assert!(error.kind().is_retryable(), "{error}");
+    // What needs no quorum it answers still.
+    assert_eq!(member.tool(&["get", A_KEY, "--consistency=s"]).await?, "");
+    member.rejoin().await?;
+    eventually(DEADLINE, "a connection", async || Etcd::connect(&alone).await.is_ok()).await
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use common::*;
 use discox_core::{
@@ -32,6 +32,34 @@ async fn more_changes_at_a_time_than_are_wanted_end_the_watch() -> Result<()> {
     hold(&few, A, "x").await?;
     let error = timeout(DEADLINE, watch.next()).await?.err().context("the changes were taken")?;
     assert_eq!(error.kind(), ErrorKind::TooLarge);
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_while_the_first_list_is_read_are_heard_and_bounded() -> Result<()> {
+    let server = Server::start().await?;
+    let link = server.link().await?;
+    let _stays = hold(&link, A, "x").await?;
+    let slow = Proxy::to(server.address()).await?;
+    let settings = ConnectionConfig { max_endpoints: 4, ..settings() };
+    let few = connect(&Arc::new(Connector::parse(&[slow.address().to_owned()], &settings)?)).await?;
+    slow.delay(Duration::from_millis(300));
+    // There are never more than two at a time.
+    let changing = async {
+        for i in 1.. {
+            let held = hold(&link, &endpoint(i), "x").await?;
+            link.withdraw(&held.record, Some(&held.receipt)).await?;
+        }
+        anyhow::Ok(())
+    };
+    let opened = tokio::select! {
+        opened = open(&few) => opened,
+        changed = changing => bail!("changing ended: {changed:?}"),
+    };
+    let kind =
+        opened.err().and_then(|error| error.downcast::<discox_zookeeper::Error>().ok()).map(|e| e.kind());
+    // A client crate without recursive watches hears of a node at a time.
+    assert_eq!(kind, sessions_outlive_connections().then_some(ErrorKind::TooLarge));
     Ok(())
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
-use futures_util::stream::{self, StreamExt};
+use futures_util::{
+    future::try_join,
+    stream::{self, StreamExt},
+};
 use reqwest::{Client as Inner, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::{Map as Object, Value, json};
@@ -29,9 +32,11 @@ const BATCH: usize = 64;
 /// TTL checks that are passed at once.
 const PASSES: usize = 16;
 
-pub(super) struct Consul {
+pub(crate) struct Consul {
     http: Inner,
     base: String,
+    /// Writes and asks what discox does: who else holds the endpoint, and whether an empty list is one.
+    careful: bool,
     kept: Kept,
     keeping: JoinHandle<()>,
 }
@@ -54,13 +59,13 @@ struct Service {
 }
 
 impl Consul {
-    pub(super) async fn connect(address: &str) -> Result<Self> {
+    pub(crate) async fn connect(address: &str, careful: bool) -> Result<Self> {
         let http = Inner::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build()?;
         let base = format!("http://{address}/v1");
         done(http.get(format!("{base}/status/leader"))).await?;
         let kept = Kept::default();
         let keeping = tokio::spawn(keep(http.clone(), base.clone(), kept.clone()));
-        Ok(Self { http, base, kept, keeping })
+        Ok(Self { http, base, careful, kept, keeping })
     }
 
     fn url(&self, path: &str) -> String {
@@ -80,9 +85,16 @@ impl Consul {
             service: service.into(),
             endpoint: endpoint.into(),
             layout,
+            careful: self.careful,
             kept: self.kept.clone(),
         };
-        registered.update(attr).await?;
+        if self.careful {
+            registered.look().await?;
+        }
+        registered.write(attr).await?;
+        if self.careful {
+            registered.look_again().await?;
+        }
         lock(&self.kept).insert(registered.id());
         Ok(Box::new(registered))
     }
@@ -140,14 +152,15 @@ async fn query(
 #[async_trait]
 impl Client for Consul {
     async fn register(&self, service: &str, endpoint: &str, attr: &str) -> Result<Box<dyn Entry>> {
-        self.enter(service, endpoint, attr, Layout::Plain).await
+        let layout = if self.careful { Layout::Discox } else { Layout::Plain };
+        self.enter(service, endpoint, attr, layout).await
     }
 
     async fn watch(&self, service: &str, sight: Arc<Sight>) -> Result<Box<dyn Watching>> {
         let (index, map) = query(&self.http, &self.base, service, 0).await?;
         let map = Arc::new(Map::new(map));
         let (http, base, service) = (self.http.clone(), self.base.clone(), service.to_owned());
-        let following = follow(http, base, service, index, map.clone(), sight);
+        let following = follow(http, base, service, index, self.careful, map.clone(), sight);
         let task = tokio::spawn(async move { drop(following.await) });
         Ok(Box::new(Watched { map, task }))
     }
@@ -158,11 +171,15 @@ async fn follow(
     base: String,
     service: String,
     mut index: u64,
+    careful: bool,
     map: Arc<Map>,
     sight: Arc<Sight>,
 ) -> Result<()> {
     loop {
         let (next, list) = query(&http, &base, &service, index).await?;
+        if careful && list.is_empty() {
+            may_read(&http, &base, &service).await?;
+        }
         if next != index {
             change(&map, &sight, |map| *map = list);
         } else {
@@ -172,12 +189,22 @@ async fn follow(
     }
 }
 
+/// Asks whether we may read a service: a list that is denied is empty.
+async fn may_read(http: &Inner, base: &str, service: &str) -> Result<()> {
+    let question = |resource, segment| json!({ "Resource": resource, "Segment": segment, "Access": "read" });
+    let body = json!([question("service", service), question("node", "")]);
+    // Without ACLs the answer is an error.
+    http.post(format!("{base}/internal/acl/authorize")).json(&body).send().await?.bytes().await?;
+    Ok(())
+}
+
 struct Registered {
     http: Inner,
     base: String,
     service: String,
     endpoint: String,
     layout: Layout,
+    careful: bool,
     kept: Kept,
 }
 
@@ -185,16 +212,42 @@ impl Registered {
     fn id(&self) -> String {
         id(&self.service, &self.endpoint)
     }
-}
 
-#[async_trait]
-impl Entry for Registered {
-    async fn update(&self, attr: &str) -> Result<()> {
+    /// Looks who has registered the endpoint, as the catalogue knows it.
+    async fn look(&self) -> Result<()> {
+        self.ask(&format!("health/service/{}", self.service), "Service.").await
+    }
+
+    /// Looks who else has registered it at the same time, with this agent.
+    async fn look_again(&self) -> Result<()> {
+        self.ask("agent/services", "").await
+    }
+
+    async fn ask(&self, path: &str, at: &str) -> Result<()> {
+        let (host, port) = self.endpoint.rsplit_once(':').unwrap_or((&self.endpoint, "0"));
+        let filter = format!("({at}Address == \"{host}\" and {at}Port == {port})");
+        let url = reqwest::Url::parse_with_params(&format!("{}/{path}", self.base), [("filter", filter)])?;
+        done(self.http.get(url)).await?.bytes().await?;
+        Ok(())
+    }
+
+    async fn write(&self, attr: &str) -> Result<()> {
         let mut body = record(&self.service, &self.endpoint, attr, self.layout);
         body["Name"] = self.service.as_str().into();
         body["Check"] = json!({ "TTL": format!("{TTL}s"), "Status": "passing" });
         done(self.http.put(format!("{}/agent/service/register", self.base)).json(&body)).await?;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Entry for Registered {
+    async fn update(&self, attr: &str) -> Result<()> {
+        if self.careful {
+            try_join(self.write(attr), self.look()).await.map(drop)
+        } else {
+            self.write(attr).await
+        }
     }
 
     async fn withdraw(&self) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The raw clients, used as somebody who knows them well would: no more than the registry needs, and
 //! nothing that discox does for the sake of outages.
 
-mod consul;
+pub(crate) mod consul;
 mod etcd;
 pub(crate) mod zookeeper;
 
@@ -29,7 +29,7 @@ pub async fn connect(backend: BackendType, address: &str) -> Result<Box<dyn Raw>
     Ok(match backend {
         BackendType::Etcd => Box::new(etcd::Etcd::connect(address).await?),
         BackendType::Zookeeper => Box::new(zookeeper::Zookeeper::connect(address).await?),
-        BackendType::Consul => Box::new(consul::Consul::connect(address).await?),
+        BackendType::Consul => Box::new(consul::Consul::connect(address, false).await?),
         other => anyhow::bail!("{other} has no raw client"),
     })
 }

@@ -1,7 +1,10 @@
 //! What it costs to make sure that a record is still ours, as discox does before every change: the same change by the
-//! raw client, plain and fenced. Consul has no such thing.
+//! raw client, plain and fenced. Consul has no fences, but answers questions.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use discox::BackendType;
@@ -10,8 +13,9 @@ use zookeeper_client::{Acls, CreateMode, Error, MultiReadResult};
 
 use crate::{
     bench::{Bench, World},
+    client::{Client, Sight},
     fleet,
-    raw::zookeeper,
+    raw::{Layout, Raw, consul::Consul, zookeeper},
     report::Row,
     stats::Stat,
 };
@@ -42,7 +46,10 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             BackendType::Zookeeper => {
                 zookeeper(&World::start(bench, backend).await?.address, samples).await?
             }
-            _ => continue,
+            _ => {
+                consul(bench).await?;
+                continue;
+            }
         };
         let [put, fenced_put, delete, fenced_delete] = times.map(|times| Stat::millis(&times));
         for (what, plain, fenced) in [("a put", put, fenced_put), ("a deletion", delete, fenced_delete)] {
@@ -50,6 +57,64 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// From the call to a watcher's cache, as in `propagation`, by the raw client that asks nothing and by one that asks what
+/// discox does.
+async fn consul(bench: &mut Bench) -> Result<()> {
+    const STEPS: [&str; 3] = ["register → seen", "attr → seen", "deregister → seen"];
+    let world = World::start(bench, BackendType::Consul).await?;
+    for n in bench.options.sizes(&[0, 1_000, 10_000], &[100]) {
+        let (mut asking, mut plain) =
+            (Asker::new(&world, n, true).await?, Asker::new(&world, n, false).await?);
+        for sample in 0..bench.options.samples(if n < 10_000 { 300 } else { 50 }, 5) {
+            let (first, second) =
+                if sample % 2 == 0 { (&mut asking, &mut plain) } else { (&mut plain, &mut asking) };
+            first.round(sample).await?;
+            second.round(sample).await?;
+        }
+        for (step, what) in STEPS.iter().enumerate() {
+            let [asking, plain] = [&asking, &plain].map(|asker| Stat::millis(&asker.times[step]));
+            bench.note(Row::new("fences", BackendType::Consul, what, n, "ms", asking).against(plain));
+        }
+    }
+    Ok(())
+}
+
+/// A raw client of Consul, and a service that it watches.
+struct Asker {
+    client: Consul,
+    service: String,
+    sight: Arc<Sight>,
+    _watching: Box<dyn crate::client::Watching>,
+    times: [Vec<Duration>; 3],
+}
+
+impl Asker {
+    async fn new(world: &World, n: usize, careful: bool) -> Result<Self> {
+        let client = Consul::connect(&world.address, careful).await?;
+        let service = format!("fences-{n}-{careful}");
+        client.fill(&service, n, Layout::Discox).await?;
+        let sight = Arc::new(Sight::default());
+        let watching = client.watch(&service, sight.clone()).await?;
+        Ok(Self { client, service, sight, _watching: watching, times: [const { Vec::new() }; 3] })
+    }
+
+    /// An endpoint comes, changes and goes.
+    async fn round(&mut self, sample: usize) -> Result<()> {
+        const ENDPOINT: &str = "10.255.255.1:9000";
+        let [attr, other] = [0, 1].map(|step| fleet::attr(step, sample));
+        let (coming, began) = (self.sight.of(ENDPOINT, Some(&attr)), Instant::now());
+        let entry = self.client.register(&self.service, ENDPOINT, &attr).await?;
+        self.times[0].push(coming.after(began).await?);
+        let (coming, began) = (self.sight.of(ENDPOINT, Some(&other)), Instant::now());
+        entry.update(&other).await?;
+        self.times[1].push(coming.after(began).await?);
+        let (coming, began) = (self.sight.of(ENDPOINT, None), Instant::now());
+        entry.withdraw().await?;
+        self.times[2].push(coming.after(began).await?);
+        Ok(())
+    }
 }
 
 /// Behind a comparison, in a transaction.

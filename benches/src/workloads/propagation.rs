@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use discox::BackendType;
+use futures_util::future::try_join_all;
 use tokio::time::sleep_until;
 
 use crate::{
     bench::{Bench, Party, SIDES, Side, Watched, World},
     client::Entry,
+    fleet,
     raw::Layout,
     report::{Row, Target},
     stats::Stat,
@@ -54,6 +56,36 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             note(bench, backend, n, &runners);
         }
         compare_sizes(bench, backend);
+    }
+    without_a_registry(bench).await
+}
+
+/// The same on the registry that is in the process, which takes next to nothing: what discox does besides.
+async fn without_a_registry(bench: &mut Bench) -> Result<()> {
+    for n in bench.options.sizes(&[0, 1_000, 10_000], &[100]) {
+        let service = format!("{NAME}-{n}");
+        let party =
+            Party::connect(Side::Discox, BackendType::Memory, &format!("memory://{NAME}-{n}")).await?;
+        let (client, name) = (party.client.clone(), service.clone());
+        let fill = move || async move {
+            let entry = |i| {
+                let (client, name) = (&client, &name);
+                async move { client.register(name, &fleet::endpoint(i), &fleet::attr(i, 0)).await }
+            };
+            try_join_all((0..n).map(entry)).await
+        };
+        let _present = party.lane.run(fill).await?;
+        let samples = bench.options.samples(300, 30);
+        let mut runner = Runner::watch(party, service, n, samples, Duration::from_millis(2)).await?;
+        for sample in 0..samples {
+            for step in 0..STEPS.len() {
+                runner.step(step, sample).await?;
+            }
+        }
+        for (step, what) in STEPS.iter().enumerate() {
+            let times = Stat::millis(&runner.times[step]);
+            bench.note(Row::new("propagation alone", BackendType::Memory, what, n, "ms", times));
+        }
     }
     Ok(())
 }
@@ -118,14 +150,19 @@ impl Runner {
         let service = format!("{NAME}-{n}-{}", side.as_str());
         world.driver.fill(&service, n, Layout::Discox).await?;
         let party = Party::connect(side, world.backend, &world.address).await?;
-        let watched = party.watch(&service).await?;
-        anyhow::ensure!(watched.watching.len() == n, "{side:?} sees {} of {n}", watched.watching.len());
         let pause = match world.backend {
             BackendType::Consul if side == Side::Discox => {
-                Duration::from_millis(150) + Duration::from_micros(70) * u32::try_from(n)?
+                Duration::from_millis(450) + Duration::from_micros(70) * u32::try_from(n)?
             }
             _ => Duration::from_millis(2),
         };
+        Self::watch(party, service, n, samples, pause).await
+    }
+
+    async fn watch(party: Party, service: String, n: usize, samples: usize, pause: Duration) -> Result<Self> {
+        let watched = party.watch(&service).await?;
+        let seen = watched.watching.len();
+        anyhow::ensure!(seen == n, "{:?} sees {seen} of {n}", party.side);
         let times = [Vec::new(), Vec::new(), Vec::new()];
         let not_before = Instant::now() + pause;
         Ok(Self { party, watched, service, n, samples, entry: None, not_before, pause, times })
@@ -133,7 +170,7 @@ impl Runner {
 
     async fn step(&mut self, step: usize, sample: usize) -> Result<()> {
         sleep_until(self.not_before.into()).await;
-        let attr = (step < 2).then(|| crate::fleet::attr(step, sample));
+        let attr = (step < 2).then(|| fleet::attr(step, sample));
         let (client, sight, service) =
             (self.party.client.clone(), self.watched.sight.clone(), self.service.clone());
         let entry = self.entry.take();

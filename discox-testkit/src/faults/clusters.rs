@@ -22,7 +22,12 @@ pub(crate) async fn leader_killed(stage: &mut Stage) -> Result<()> {
     let (_, leader) = stage.servers.elected().await?;
     leader.kill().await?;
     let killed = Instant::now();
-    stage.right_again("failover", killed, killed, FAILOVER + ELECTION).await?;
+    let election = async {
+        stage.servers.elected().await?;
+        stage.notes.took("of which election", killed.elapsed(), ELECTION)
+    };
+    let failover = stage.right_again("failover", killed, killed, FAILOVER + ELECTION);
+    tokio::try_join!(failover, election)?;
     leader.start(Data::Kept).await?;
     stage.recovers(killed, Instant::now()).await
 }
