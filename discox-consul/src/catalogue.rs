@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Instance, Registration, Service, Services},
+    client::{Instance, Registration, Services},
     layout::{self, Stamp},
     link::Consul,
     registrar::{Receipt, SETTLING, is_as_written, is_ttl, put},
@@ -58,7 +58,7 @@ pub(crate) struct Beat<'a>(Option<&'a Memory>);
 /// What the catalogue has of an endpoint.
 pub(crate) struct Entries {
     /// This incarnation's record, on whichever agent.
-    pub(crate) own: Option<Service>,
+    pub(crate) own: Option<Instance>,
     /// Other incarnations' records.
     pub(crate) rivals: Vec<Rival>,
 }
@@ -77,7 +77,7 @@ pub(crate) async fn entries(link: &Consul, record: &Record, id: &str) -> Result<
     let health =
         link.client.health_among(record.service.name(), &filter).await.map_err(|fault| link.failed(fault))?;
     let rivals = rivals_among(&health.instances, record).collect();
-    let own = health.instances.into_iter().map(|instance| instance.service).find(|service| service.id == id);
+    let own = health.instances.into_iter().find(|instance| instance.service.id == id);
     Ok(Entries { own, rivals })
 }
 
@@ -191,7 +191,7 @@ fn fails(own: &Instance, registration: &Registration) -> bool {
 
 /// What we have registered has had the time to reach the catalogue.
 fn is_settled(held: &Held<Receipt>) -> bool {
-    held.receipt.at.elapsed() >= SETTLING
+    held.receipt.settles <= Instant::now()
 }
 
 /// Which of these records are otherwise there, or not at all.
@@ -257,6 +257,11 @@ impl Memory {
         let mut due: Vec<_> = services.filter(|(at, _)| at.is_none_or(|at| at <= now)).collect();
         due.sort_by_key(|(at, _)| *at);
         due.into_iter().take(SERVICES).map(|(_, service)| service).collect()
+    }
+
+    /// A record has been found in the catalogue, and no rival of it, by its registration: as good as a look through.
+    pub(crate) fn found(&self, own: &Instance) {
+        self.looked_through(&own.service.name, Duration::ZERO, Some(&own.node.name));
     }
 
     /// The service has been looked through, which took this long. Until one of our records is seen

@@ -24,12 +24,13 @@ const ON_ITS_WAY: Duration = Duration::from_millis(200);
 /// A record that was registered less than this ago may not have reached the catalogue yet.
 pub(crate) const SETTLING: Duration = Duration::from_secs(2);
 
-/// What was registered, and when.
+/// What was registered.
 #[derive(Clone, Debug)]
 pub struct Receipt {
     pub(crate) registration: Arc<Registration>,
     pub(crate) stamp: Stamp,
-    pub(crate) at: Instant,
+    /// When it has to have reached the catalogue.
+    pub(crate) settles: Instant,
 }
 
 pub(crate) async fn register(
@@ -44,13 +45,17 @@ pub(crate) async fn register(
     let stamp = stamp(record, take, ledger.stamp(record.incarnation), &rivals)
         .inspect_err(|_| ledger.unwanted(&id))?;
     let (registration, ttl) = begin(link, record, attr, &stamp)?;
-    let stands = take == Take::Back
-        && own.is_some_and(|own| is_as_written(&own, &registration))
-        && revived(link, &registration).await?;
+    let found = own.filter(|own| take == Take::Back && is_as_written(&own.service, &registration));
+    let stands = found.is_some() && revived(link, &registration).await?;
     if !stands {
         put(link, &registration).await?;
     }
-    let receipt = end(link, record, registration, stamp, take == Take::Over || !rivals.is_empty()).await?;
+    let mut receipt =
+        end(link, record, registration, stamp, take == Take::Over || !rivals.is_empty()).await?;
+    if let Some(own) = found.filter(|_| stands) {
+        link.catalogue.found(&own);
+        receipt.settles = Instant::now();
+    }
     Ok(Registered { receipt, ttl })
 }
 
@@ -111,7 +116,7 @@ async fn end(
     if has_rivals {
         remove_older(link, record, &stamp).await?;
     }
-    Ok(Receipt { registration, stamp, at: Instant::now() })
+    Ok(Receipt { registration, stamp, settles: Instant::now() + SETTLING })
 }
 
 /// Passes the check of a record that the catalogue has as it should be, and says whether the agent knows it. An agent

@@ -23,8 +23,11 @@ use crate::{
 
 /// Between the beginnings of two queries when changes come thick and fast: they are told together.
 const FLOOR: Duration = Duration::from_millis(100);
-/// To which it doubles while they go on: where everybody comes back at once, each change wakes all who watch.
+/// To which it doubles while they go on, and with which a watch begins: where everybody comes back at once, each change
+/// wakes all who watch.
 const BUSY_FLOOR: Duration = Duration::from_millis(400);
+/// Doublings from the one to the other.
+const BUSY: u32 = 2;
 /// And this much more for each instance of a long list, which costs time to send and to read.
 const FLOOR_PER_INSTANCE: Duration = Duration::from_micros(50);
 /// Between two queries when nothing has changed: with the jitter taken off, more than a second.
@@ -107,7 +110,7 @@ impl Source for ConsulSource {
             some: !health.instances.is_empty(),
             // The first change is told at once.
             not_before: began,
-            busy: 0,
+            busy: BUSY,
             asked: None,
             _watching: self.link.turns.watching(),
             source: self.clone(),
