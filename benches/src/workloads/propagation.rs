@@ -43,9 +43,10 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         }
         for sample in 0..runners.iter().map(|runner| runner.samples).max().unwrap_or(0) {
             for step in 0..STEPS.len() {
-                // Both sides and all sizes in turn, and in the other order the next time.
-                for i in 0..runners.len() {
-                    let i = if sample % 2 == 0 { i } else { runners.len() - 1 - i };
+                // Both sides and all sizes in turn, each time in another order: who comes first finds everything cold.
+                let mut order: Vec<usize> = (0..runners.len()).collect();
+                fastrand::shuffle(&mut order);
+                for i in order {
                     if sample < runners[i].samples {
                         runners[i].step(step, sample).await?;
                     }
