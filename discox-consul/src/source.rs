@@ -107,6 +107,7 @@ impl Source for ConsulSource {
         let Answer { health, began, .. } = self.clone().ask(0, false, Instant::now()).await?;
         let watch = ConsulWatch {
             index: health.index,
+            let_go: false,
             some: !health.instances.is_empty(),
             // The first change is told at once.
             not_before: began,
@@ -124,6 +125,9 @@ pub struct ConsulWatch {
     source: ConsulSource,
     /// Where the last answer was; 0 begins anew.
     index: u64,
+    /// The last query was let go before its time, and with nothing new: when a snapshot is restored, Consul answers so
+    /// with what was there before it, and would hold the next query as long as the restored index is behind.
+    let_go: bool,
     /// It had instances.
     some: bool,
     not_before: Instant,
@@ -149,16 +153,18 @@ struct Answer {
 impl Watch for ConsulWatch {
     async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
-            let Self { source, index, some, not_before, .. } = self;
+            let Self { source, index, let_go, some, not_before, .. } = self;
             let (index, some, not_before) = (*index, *some, *not_before);
+            let behind = if *let_go { 0 } else { index };
             let asked =
-                self.asked.get_or_insert_with(|| Box::pin(source.clone().ask(index, some, not_before)));
+                self.asked.get_or_insert_with(|| Box::pin(source.clone().ask(behind, some, not_before)));
             let answer = asked.await;
             self.asked = None;
             let Answer { health, began, in_time } = answer?;
-            let (next, news) = follow(index, health.index, in_time);
+            let (next, news) = follow(index, health.index);
             let floor = floor(health.instances.len(), self.busy);
             self.index = next;
+            self.let_go = news == News::None && !in_time;
             self.some = !health.instances.is_empty();
             self.not_before = began + jittered(if news == News::Ahead { floor } else { QUIET.max(floor) });
             self.busy = if began.elapsed() < floor { self.busy.saturating_add(1) } else { 0 };
@@ -180,15 +186,13 @@ enum News {
     Anew,
 }
 
-/// Where to go on from, by Consul's rules: an index that went back, or is none, begins anew. So does one that is the same
-/// before the wait has ended: when a snapshot is restored, Consul lets held queries go with what was there before it, and
-/// would hold the next one for as long as the restored index is behind.
-fn follow(last: u64, now: u64, in_time: bool) -> (u64, News) {
+/// Where to go on from, by Consul's rules: an index that went back, or is none, begins anew.
+fn follow(last: u64, now: u64) -> (u64, News) {
     match now {
         0 => (0, News::Anew),
         _ if last == 0 => (now, News::Anew),
         _ if now < last => (0, News::Anew),
-        _ if now == last => (if in_time { now } else { 0 }, News::None),
+        _ if now == last => (now, News::None),
         _ => (now, News::Ahead),
     }
 }
@@ -213,11 +217,10 @@ mod tests {
 
     #[test]
     fn an_index_that_goes_back_begins_anew() {
-        assert_eq!(follow(5, 5, true), (5, News::None));
-        assert_eq!(follow(5, 5, false), (0, News::None), "let go before its time");
-        assert_eq!(follow(5, 9, false), (9, News::Ahead));
-        assert_eq!(follow(141, 12, false), (0, News::Anew));
-        assert_eq!(follow(0, 12, true), (12, News::Anew));
-        assert_eq!(follow(5, 0, false), (0, News::Anew));
+        assert_eq!(follow(5, 5), (5, News::None));
+        assert_eq!(follow(5, 9), (9, News::Ahead));
+        assert_eq!(follow(141, 12), (0, News::Anew));
+        assert_eq!(follow(0, 12), (12, News::Anew));
+        assert_eq!(follow(5, 0), (0, News::Anew));
     }
 }
