@@ -6,14 +6,14 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use common::*;
 use discox_core::{
     backend::{Link, Loss, Source, SourceOptions, Take, Watch},
     key::Service,
 };
-use discox_testkit::proxy::Proxy;
+use discox_testkit::{proxy::Proxy, wait};
 use discox_zookeeper::{ConnectionConfig, Connector, DiscoverConfig, ErrorKind, Zookeeper};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, timeout};
@@ -40,26 +40,32 @@ async fn changes_while_the_first_list_is_read_are_heard_and_bounded() -> Result<
     let server = Server::start().await?;
     let link = server.link().await?;
     let _stays = hold(&link, A, "x").await?;
-    let slow = Proxy::to(server.address()).await?;
+    let proxy = Proxy::to(server.address()).await?;
     let settings = ConnectionConfig { max_endpoints: 4, ..settings() };
-    let few = connect(&Arc::new(Connector::parse(&[slow.address().to_owned()], &settings)?)).await?;
-    slow.delay(Duration::from_millis(300));
-    // There are never more than two at a time.
+    let few = connect(&Arc::new(Connector::parse(&[proxy.address().to_owned()], &settings)?)).await?;
+    // The answers are still on their way when the changes begin.
+    proxy.delay(Duration::from_millis(300));
+    let sent = proxy.sent();
     let changing = async {
-        for i in 1.. {
+        // More than a ping: the watch is set.
+        wait::eventually(DEADLINE, "the requests", async || proxy.sent() > sent + 60).await?;
+        proxy.hold();
+        // There are never more than two at a time.
+        for i in 1..=6 {
             let held = hold(&link, &endpoint(i), "x").await?;
             link.withdraw(&held.record, Some(&held.receipt)).await?;
         }
+        proxy.release();
         anyhow::Ok(())
     };
-    let opened = tokio::select! {
-        opened = open(&few) => opened,
-        changed = changing => bail!("changing ended: {changed:?}"),
-    };
-    let kind =
-        opened.err().and_then(|error| error.downcast::<discox_zookeeper::Error>().ok()).map(|e| e.kind());
+    let (opened, changed) = tokio::join!(open(&few), changing);
+    changed?;
     // A client crate without recursive watches hears of a node at a time.
-    assert_eq!(kind, sessions_outlive_connections().then_some(ErrorKind::TooLarge));
+    let Err(error) = opened else {
+        assert!(!sessions_outlive_connections(), "nothing was heard");
+        return Ok(());
+    };
+    assert_eq!(error.downcast::<discox_zookeeper::Error>()?.kind(), ErrorKind::TooLarge);
     Ok(())
 }
 
