@@ -152,25 +152,12 @@ impl Party {
     /// # Errors
     /// The registry's.
     pub async fn connect(side: Side, backend: BackendType, address: &str) -> Result<Self> {
-        Self::beating(side, backend, address, HEART_BEAT).await
-    }
-
-    /// As [`Party::connect`]; discox's heart beats are so far apart.
-    ///
-    /// # Errors
-    /// The registry's.
-    pub async fn beating(
-        side: Side,
-        backend: BackendType,
-        address: &str,
-        heart_beat: Duration,
-    ) -> Result<Self> {
         let lane = Arc::new(Lane::new(side.as_str())?);
         let address = address.to_owned();
         let client = lane
             .run(move || async move {
                 Ok(match side {
-                    Side::Discox => Arc::new(Discox::new(backend, &address, heart_beat)?) as Arc<dyn Client>,
+                    Side::Discox => Arc::new(Discox::new(backend, &address, HEART_BEAT)?) as Arc<dyn Client>,
                     Side::Raw => Arc::from(raw::connect(backend, &address).await? as Box<dyn Client>),
                 })
             })

@@ -12,7 +12,7 @@ use futures_util::stream::{self, TryStreamExt};
 use tokio::time::sleep;
 
 use crate::{
-    bench::{Bench, HEART_BEAT, Party, SIDES, Side, World},
+    bench::{Bench, Party, SIDES, Side, World},
     client::{Client, Sight},
     fleet,
     memory::live_bytes,
@@ -61,32 +61,16 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             let mut measured = Vec::new();
             for side in SIDES {
                 let world = World::start(bench, backend).await?;
-                measured.push(endpoints(bench, &world, side, n, HEART_BEAT).await?);
+                measured.push(endpoints(bench, &world, side, n).await?);
             }
             note(bench, backend, n, &measured, aim);
-        }
-        if backend == BackendType::Consul {
-            // Ten minutes: not for a short run.
-            for n in bench.options.sizes(&[10_000], &[]) {
-                let world = World::start(bench, backend).await?;
-                let mut measured = endpoints(bench, &world, Side::Discox, n, SELDOM).await?;
-                measured.iter_mut().for_each(|(what, ..)| *what = seldom(what));
-                note(bench, backend, n, &[measured], is_aimed_at_nothing);
-            }
         }
     }
     Ok(())
 }
 
-/// Heart beats so far apart that an agent can pass 10,000 checks in between.
-const SELDOM: Duration = Duration::from_secs(60);
-
-fn seldom(what: &str) -> String {
-    what.replacen("endpoints kept", "endpoints kept at 60 s", 1)
-}
-
 /// What was measured of one side: what, unit, values.
-type Measured = Vec<(String, &'static str, Stat)>;
+type Measured = Vec<(&'static str, &'static str, Stat)>;
 
 fn is_aimed_at_nothing(_: BackendType, _: &str) -> Option<Target> {
     None
@@ -136,7 +120,7 @@ async fn services(bench: &Bench, world: &World, side: Side, n: usize) -> Result<
     };
     let (watched, taken) = party.lane.timed(watch).await?;
     ensure!(watched.iter().all(|watched| watched.len() == EACH), "{side:?} does not see all");
-    let at_rest = at_rest(bench, &party, &tap, HEART_BEAT).await?;
+    let at_rest = at_rest(bench, &party, &tap).await?;
     let memory = (live_bytes() - before) as f64 / n as f64;
     let mut seen = Vec::new();
     for sample in 0..bench.options.samples(30, 5) {
@@ -144,12 +128,12 @@ async fn services(bench: &Bench, world: &World, side: Side, n: usize) -> Result<
     }
     let [cpu, requests, sockets] = at_rest;
     Ok(vec![
-        ("services watched: all listed".into(), "ms", Stat::millis(&[taken.wall])),
-        ("services watched: a change is seen".into(), "ms", Stat::millis(&seen)),
-        ("services watched: CPU at rest".into(), "% of a core", Stat::one(cpu)),
-        ("services watched: requests at rest".into(), "/s", Stat::one(requests)),
-        ("services watched: sockets".into(), "", Stat::one(sockets)),
-        ("services watched: memory of each".into(), "bytes", Stat::one(memory)),
+        ("services watched: all listed", "ms", Stat::millis(&[taken.wall])),
+        ("services watched: a change is seen", "ms", Stat::millis(&seen)),
+        ("services watched: CPU at rest", "% of a core", Stat::one(cpu)),
+        ("services watched: requests at rest", "/s", Stat::one(requests)),
+        ("services watched: sockets", "", Stat::one(sockets)),
+        ("services watched: memory of each", "bytes", Stat::one(memory)),
     ])
 }
 
@@ -176,15 +160,9 @@ async fn one_change(world: &World, side: Side, i: usize, sight: Arc<Sight>) -> R
 }
 
 /// Keeps `n` endpoints registered.
-async fn endpoints(
-    bench: &Bench,
-    world: &World,
-    side: Side,
-    n: usize,
-    heart_beat: Duration,
-) -> Result<Measured> {
+async fn endpoints(bench: &Bench, world: &World, side: Side, n: usize) -> Result<Measured> {
     let tap = Tap::to(world.backend, &world.address).await?;
-    let party = Party::beating(side, world.backend, &tap.address(), heart_beat).await?;
+    let party = Party::connect(side, world.backend, &tap.address()).await?;
     let before = live_bytes();
     let client = party.client.clone();
     let register = move || async move {
@@ -197,26 +175,27 @@ async fn endpoints(
         stream::iter((0..n).map(|i| Ok(one(i)))).try_buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await
     };
     let (_entries, taken) = party.lane.timed(register).await?;
-    let [cpu, requests, sockets] = at_rest(bench, &party, &tap, heart_beat).await?;
+    let [cpu, requests, sockets] = at_rest(bench, &party, &tap).await?;
     let memory = (live_bytes() - before) as f64 / n as f64;
     let mut measured = vec![
-        ("endpoints kept: all registered".into(), "ms", Stat::millis(&[taken.wall])),
-        ("endpoints kept: CPU at rest".into(), "% of a core", Stat::one(cpu)),
-        ("endpoints kept: requests at rest".into(), "/s", Stat::one(requests)),
-        ("endpoints kept: sockets".into(), "", Stat::one(sockets)),
-        ("endpoints kept: memory of each".into(), "bytes", Stat::one(memory)),
+        ("endpoints kept: all registered", "ms", Stat::millis(&[taken.wall])),
+        ("endpoints kept: CPU at rest", "% of a core", Stat::one(cpu)),
+        ("endpoints kept: requests at rest", "/s", Stat::one(requests)),
+        ("endpoints kept: sockets", "", Stat::one(sockets)),
+        ("endpoints kept: memory of each", "bytes", Stat::one(memory)),
     ];
     if let Some(leases) = world.driver.run(|raw| async move { raw.leases().await }).await? {
         // One is the driver's.
-        measured.push(("endpoints kept: leases".into(), "", Stat::one(leases.saturating_sub(1) as f64)));
+        measured.push(("endpoints kept: leases", "", Stat::one(leases.saturating_sub(1) as f64)));
     }
     Ok(measured)
 }
 
 /// CPU in percent of a core, requests a second, and sockets, while nothing happens.
-async fn at_rest(bench: &Bench, party: &Party, tap: &Tap, heart_beat: Duration) -> Result<[f64; 3]> {
+async fn at_rest(bench: &Bench, party: &Party, tap: &Tap) -> Result<[f64; 3]> {
     sleep(Duration::from_secs(if bench.options.quick { 1 } else { 10 })).await;
-    let time = if bench.options.quick { Duration::from_secs(2) } else { 2 * heart_beat };
+    // Two heart beats of 10 s.
+    let time = Duration::from_secs(if bench.options.quick { 2 } else { 20 });
     let (cpu, passed) = (party.cpu().await?, tap.passed());
     sleep(time).await;
     let cpu = party.cpu().await?.saturating_sub(cpu);
