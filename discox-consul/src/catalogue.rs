@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
+    slice::from_ref,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Instance, Registration, Services},
+    client::{Check, Instance, Registration, Services},
     layout::{self, Stamp},
     link::Consul,
     registrar::{Receipt, SETTLING, is_as_written, is_ttl, put},
@@ -185,8 +186,9 @@ async fn look_through(
 /// Whether the catalogue takes the record for dead. The agent, with which its check has just been passed, tells only
 /// changes; what got lost on the way it would tell again in a minute, and does at once when the record is written anew.
 fn fails(own: &Instance, registration: &Registration) -> bool {
-    is_ttl(registration)
-        && own.checks.iter().any(|check| check.id == registration.check.id && check.status == "critical")
+    let ours = |check: &&Check| check.id == registration.check.id;
+    let check = own.checks.iter().find(ours).filter(|_| is_ttl(registration));
+    check.is_some_and(|check| Status::of(from_ref(check)) == Status::Critical)
 }
 
 /// What we have registered has had the time to reach the catalogue.

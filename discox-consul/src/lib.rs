@@ -94,14 +94,17 @@
 //! noticed at once; an agent that hangs, knows no leader or, where there are other agents, does not look into the
 //! catalogue, within `detection`. A record that vanishes
 //! from the agent is noticed at once if it is the one that the held request watches, else by the next heart
-//! beat, as are records that were altered, on the agent or in the catalogue. When another agent of
+//! beat, as are records that were altered, on the agent or in the catalogue. A record that the catalogue shows as failed
+//! although its agent passes it is written anew when its service is looked through, every 5 to 30 s. When another agent of
 //! `backend_endpoints` is taken instead, the records left on the first are removed when it is back, if the
 //! process is still there; otherwise they end with their checks.
 //!
 //! Discovery is by blocking queries of at most 10 s. An agent allows 200 connections per client: above 150
 //! services watched over one connection their queries take turns, which is warned of once, and changes
 //! are seen up to some 2 s later. When changes come faster than every 100 ms (more for lists of thousands)
-//! they are told together, and every 400 ms while they go on.
+//! they are told together, and every 400 ms while they go on or when a watch has just begun; the first one is told at
+//! once. What a restored snapshot brings back is told within some 2 s, and at the end of the next query, 10 s at most,
+//! when none was under way.
 //!
 //! A heart beat costs one request per record with a TTL check (Consul takes one to two milliseconds for
 //! each), and one to three for all of a connection.
