@@ -59,7 +59,10 @@ impl Process {
             fs::create_dir_all(folder)?;
         }
         for (path, content) in &plan.files {
-            fs::write(path, content).with_context(|| path.clone())?;
+            // What was written since, by `write_file`, stays.
+            if !(path.starts_with(&files) && Path::new(path).exists()) {
+                fs::write(path, content).with_context(|| path.clone())?;
+            }
         }
         let log = OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
         let (program, mut command) = self.command(plan)?;
