@@ -61,6 +61,11 @@ pub struct ConnectionConfig {
     /// is open by default, so that any registrar can register there. True gives it the ACL of the
     /// records, so that only the owner of that credential can register, and delete, there.
     pub lock_service: bool,
+    /// ZooKeeper only: look at whatever a server sends before the client crate does, so that one that means no good
+    /// cannot fill the memory (a longer answer than `max_service_bytes` and `max_endpoints` allow is refused with
+    /// [`TooLarge`](crate::ErrorKind::TooLarge)). It goes through two more sockets of this process for that, on the
+    /// loopback, which takes time. Default: only with [`TlsConfig::server_name`], which needs that as well.
+    pub guard: bool,
     /// Consul only: the ACL token.
     pub token: Option<Secret>,
     /// Consul only: the datacenter to ask, if not the agent's own. Registrations are with the agent.
@@ -91,6 +96,7 @@ impl Default for ConnectionConfig {
             sasl: false,
             acl: Vec::new(),
             lock_service: false,
+            guard: false,
             token: None,
             datacenter: None,
             namespace: None,
@@ -146,13 +152,14 @@ impl ConnectionConfig {
     /// A setting that would be ignored is a mistake: of a secret, one that leaves a door open.
     fn check_applies(&self, backend: BackendType) -> Result<()> {
         use BackendType::{Consul, Etcd, Zookeeper};
-        let applies: [(&'static str, bool, &[BackendType]); 11] = [
+        let applies: [(&'static str, bool, &[BackendType]); 12] = [
             ("tls", self.tls.is_some(), &[Etcd, Zookeeper, Consul]),
             ("user", self.user.is_some(), &[Etcd, Zookeeper]),
             ("password", self.password.is_some(), &[Etcd, Zookeeper]),
             ("sasl", self.sasl, &[Zookeeper]),
             ("acl", !self.acl.is_empty(), &[Zookeeper]),
             ("lock_service", self.lock_service, &[Zookeeper]),
+            ("guard", self.guard, &[Zookeeper]),
             ("token", self.token.is_some(), &[Consul]),
             ("datacenter", self.datacenter.is_some(), &[Consul]),
             ("namespace", self.namespace.is_some(), &[Consul]),

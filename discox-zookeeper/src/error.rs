@@ -14,7 +14,7 @@ impl From<Fault> for Error {
                 ErrorKind::Unavailable
             }
             Fault::TimedOut => ErrorKind::TimedOut,
-            Fault::TooLarge(_) => ErrorKind::TooLarge,
+            Fault::TooLarge(_) | Fault::TooLong => ErrorKind::TooLarge,
             Fault::NoNode
             | Fault::NodeExists
             | Fault::BadVersion

@@ -87,7 +87,7 @@
 //!
 //! | | `zookeeper-client` | `zookeeper-async` |
 //! |---|---|---|
-//! | TLS, SASL | yes | no: rejected by `new_*` |
+//! | TLS, SASL, [`guard`](ConnectionConfig::guard) | yes | no: rejected by `new_*` |
 //! | session | outlives its connection | ends with its connection: after each loss, a restart of the servers too, records are written again, watchers see no change |
 //! | session timeout | from 1 s | from 6 s |
 //! | take-over of a record | one transaction | a deletion and a creation, sent together. Watchers on `zookeeper-async` look again before they tell a deletion; others may see the record gone for a moment |
@@ -98,17 +98,33 @@
 //! | a silent member is left after | `connect_timeout` | the session timeout, or `detection` if that is shorter |
 //! | threads | none | one a connection |
 //! | log lines | its own | none: they show the session's password. Its session is read from them: with a feature of `tracing` that takes them out (`release_max_level_warn`), `new_*` rejects it |
-//! | damage by a malicious server | bounded, but for the children that an answer claims to list: room is made for them at once | it trusts the lengths that a server writes |
+//! | damage by a malicious server | bounded with a guard, see below | it trusts the lengths that a server writes |
 //!
 //! # TLS
 //!
 //! [`tls`](ConnectionConfig::tls) set means the ensemble's secure client port, on all members: an
 //! address has no scheme. Certificates are read anew at every connection, so that they can be rotated
-//! without a restart; the cryptography is what the process has installed for `rustls`, else aws-lc-rs. The name that a server's certificate must have is the host of its address:
-//! ZooKeeper's clients know no other, and [`tls.server_name`](TlsConfig::server_name) is rejected.
+//! without a restart; the cryptography is what the process has installed for `rustls`, else aws-lc-rs. The name that a server's certificate must have is the host of its address,
+//! or [`tls.server_name`](TlsConfig::server_name); the client crate knows no other name than that of the host, so that
+//! with `server_name` it goes through a relay, as with a guard.
 //! When nobody lets us in, a handshake with each member, within
 //! [`connect_timeout`](ConnectionConfig::connect_timeout), finds out [which side](Denial) did not trust
 //! which certificate.
+//!
+//! # Servers that are not trusted
+//!
+//! The client crate makes room for what a server claims to send, and keeps what it sends, up to 2 GiB. Where somebody
+//! else may answer in a server's place (without TLS, across networks of others), set
+//! [`guard`](ConnectionConfig::guard): the crate then speaks to a relay in this process, on the loopback, which speaks
+//! to the server and passes on only what does no harm. An answer that is longer than
+//! [`max_service_bytes`](ConnectionConfig::max_service_bytes) and 128 bytes for each of
+//! [`max_endpoints`](ConnectionConfig::max_endpoints) is passed over and told as [`ErrorKind::TooLarge`]; a server that
+//! lies, or leaves more than 100,000 requests unanswered, is left.
+//!
+//! A connection has three sockets then instead of one, and one for each member that listens, and each request and event
+//! takes a few hundredths of a millisecond longer on its way over the loopback. With TLS the way from the crate to the
+//! relay is TLS as well, by a certificate whose key never leaves the process: nobody else on the machine can use the
+//! relay. In plain text anybody on the machine can, and is to the servers who its address says he is.
 //!
 //! # Who we are
 //!

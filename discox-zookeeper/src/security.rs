@@ -89,13 +89,11 @@ pub(crate) fn check(settings: &ConnectionConfig, address: &Address) -> Result<()
         Err(Error::config(field, value, reason).on(BackendType::Zookeeper))
     };
     if let Some(tls) = &settings.tls {
-        if let Some(name) = &tls.server_name {
-            let reason = "ZooKeeper clients go by the address: use one that the certificate names";
-            return reject("tls.server_name", name, reason);
-        }
         for host in address.hosts() {
-            if discox_tls::server_name(tls, host).is_err() {
-                return reject("backend_endpoints", host, "no certificate can have such a name");
+            match discox_tls::server_name(tls, host) {
+                Err(error) if tls.server_name.is_some() => return Err(error.on(BackendType::Zookeeper)),
+                Err(_) => return reject("backend_endpoints", host, "no certificate can have such a name"),
+                Ok(_) => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use common::{
     secured::{self, Watching, denial, register, service, settings, start},
 };
 use discox_testkit::{
-    authority::Authority,
+    authority::{Authority, SERVER_NAME},
     secured::{Login, PREFIX, Secured, Tls},
     wait,
 };
@@ -76,8 +76,18 @@ async fn the_plain_port_is_told_from_the_secure_one() -> Result<()> {
 
 #[tokio::test]
 async fn rotated_certificates_are_used_without_a_restart() -> Result<()> {
+    rotate(None).await
+}
+
+#[tokio::test]
+async fn so_they_are_by_another_name_of_the_server() -> Result<()> {
+    rotate(Some(SERVER_NAME.into())).await
+}
+
+async fn rotate(server_name: Option<String>) -> Result<()> {
     let mut secured = start(Tls::Mutual, Login::Sasl).await?;
-    let settings = settings(&secured, Tls::Mutual, Login::Sasl);
+    let mut settings = settings(&secured, Tls::Mutual, Login::Sasl);
+    settings.tls.as_mut().context("no TLS")?.server_name = server_name;
     let register = register(&secured, &settings)?;
     register.start().await?;
     let watching = Watching::begin(secured.endpoints(), PREFIX, &service(), &settings)?;
@@ -98,8 +108,10 @@ fn names_that_the_client_cannot_go_by_are_rejected_by_field() {
         let rejected = discox_zookeeper::Connector::parse(&[address.to_owned()], &settings);
         rejected.err().and_then(|error| error.field())
     };
-    let named = TlsConfig { server_name: Some("registry".into()), ..Default::default() };
-    assert_eq!(field("127.0.0.1:2281", named), Some("tls.server_name"));
+    let named = |name: &str| TlsConfig { server_name: Some(name.into()), ..Default::default() };
+    assert_eq!(field("127.0.0.1:2281", named("registry")), None);
+    assert_eq!(field("a..b:2281", named("registry")), None);
+    assert_eq!(field("127.0.0.1:2281", named("no name")), Some("tls.server_name"));
     assert_eq!(field("a..b:2281", TlsConfig::default()), Some("backend_endpoints"));
     assert_eq!(field("[::1]:2281,localhost/apps", TlsConfig::default()), None);
     let half = TlsConfig { key: Some(Secret::new("k")), ..Default::default() };

@@ -1,6 +1,6 @@
 //! The cases: what takes the registry's place.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     bytes::Noise,
@@ -14,7 +14,9 @@ use crate::{proxy::Tamper, server::Kind};
 /// One way to be hostile.
 pub(super) struct Case {
     pub(super) name: &'static str,
-    pub(super) kinds: &'static [Kind],
+    kinds: &'static [Kind],
+    /// Whether it is played behind a guard (ZooKeeper), without one, or both.
+    guards: &'static [bool],
     pub(super) wrong: Wrong,
     /// It shows, and so it is told.
     pub(super) told: bool,
@@ -22,9 +24,33 @@ pub(super) struct Case {
 }
 
 impl Case {
+    /// Whether it is played there.
+    pub(super) fn is_for(&self, victim: Victim) -> bool {
+        self.kinds.contains(&victim.kind) && self.guards.contains(&victim.guard)
+    }
+
     /// By so many MiB the process may grow meanwhile.
-    pub(super) fn growth(&self, kind: Kind) -> u64 {
-        if kind == Kind::Zookeeper && self.growth == NOISE { FRAMES } else { self.growth }
+    pub(super) fn growth(&self, victim: Victim) -> u64 {
+        match victim {
+            Victim { guard: true, .. } => self.growth.min(2 * LITTLE),
+            Victim { kind: Kind::Zookeeper, .. } if self.growth == NOISE => FRAMES,
+            _ => self.growth,
+        }
+    }
+}
+
+/// Who is to be harmed: clients of this registry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Victim {
+    pub(super) kind: Kind,
+    /// With [`guard`](discox_core::ConnectionConfig::guard).
+    pub(super) guard: bool,
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guarded = if self.guard { "-guarded" } else { "" };
+        write!(f, "{}{guarded}", self.kind)
     }
 }
 
@@ -41,7 +67,7 @@ pub(super) enum Wrong {
     AtEveryByte(Tamper, usize),
 }
 
-/// What is no answer is not kept, but by zookeeper-client.
+/// What is no answer is not kept, but by zookeeper-client where nothing guards it.
 const NOISE: u64 = 32;
 /// A few times what is allowed of one service here, 8 MiB.
 const LITTLE: u64 = 64;
@@ -49,6 +75,10 @@ const LITTLE: u64 = 64;
 const DECODED: u64 = 512;
 /// What comes in over the loopback until the connection is given up: zookeeper-client keeps it all, up to 2 GiB.
 const FRAMES: u64 = 2048;
+
+const BOTH: &[bool] = &[false, true];
+const UNGUARDED: &[bool] = &[false];
+const GUARDED: &[bool] = &[true];
 
 const ALL: &[Kind] = &[Kind::Etcd, Kind::Zookeeper, Kind::Consul];
 const ETCD: &[Kind] = &[Kind::Etcd];
@@ -68,11 +98,12 @@ fn anywhere() -> Vec<Case> {
     let noise = |name, noise: Noise| Case {
         name,
         kinds: ALL,
+        guards: BOTH,
         wrong: Wrong::Server(Arc::new(noise)),
         told: true,
         growth: NOISE,
     };
-    let answers = |name, wrong| Case { name, kinds: ALL, wrong, told: true, growth: NOISE };
+    let answers = |name, wrong| Case { name, kinds: ALL, guards: BOTH, wrong, told: true, growth: NOISE };
     vec![
         noise("closed", Noise::Closed),
         noise("closed_after_the_request", Noise::ClosedAfterTheRequest),
@@ -93,7 +124,7 @@ fn etcd() -> Vec<Case> {
         let empty = matches!(what, What::EmptyRecords | What::EmptyEvents);
         let growth = if empty { DECODED } else { LITTLE };
         let wrong = Wrong::Server(Arc::new(etcd::Mischief::new(what)));
-        Case { name, kinds: ETCD, wrong, told: !matches!(what, What::EmptyEvents), growth }
+        Case { name, kinds: ETCD, guards: UNGUARDED, wrong, told: !matches!(what, What::EmptyEvents), growth }
     };
     vec![
         case("endless_pages", What::EndlessPages),
@@ -112,27 +143,30 @@ fn etcd() -> Vec<Case> {
 }
 
 fn zookeeper() -> Vec<Case> {
-    let case = |name, what: Zookeeper| {
+    let case = |name, guards, what: Zookeeper| {
         let wrong = Wrong::Server(Arc::new(what));
         let many = matches!(what, Zookeeper::MillionChildren | Zookeeper::HugeData);
         let growth = if many { DECODED } else { LITTLE };
-        Case { name, kinds: ZOOKEEPER, wrong, told: true, growth }
+        Case { name, kinds: ZOOKEEPER, guards, wrong, told: true, growth }
     };
     vec![
-        case("negative_length", Zookeeper::Length(-1)),
-        case("lowest_length", Zookeeper::Length(i32::MIN)),
-        case("claims_50_million_children", Zookeeper::Claimed(50_000_000)),
-        case("a_million_children", Zookeeper::MillionChildren),
-        case("huge_data", Zookeeper::HugeData),
-        case("endless_events", Zookeeper::EndlessEvents),
-        case("other_numbers", Zookeeper::OtherNumbers),
-        case("other_errors", Zookeeper::OtherErrors),
-        case("empty_answers", Zookeeper::Empty),
+        case("negative_length", BOTH, Zookeeper::Length(-1)),
+        case("lowest_length", UNGUARDED, Zookeeper::Length(i32::MIN)),
+        case("length_of_2_gib", GUARDED, Zookeeper::Length(i32::MAX)),
+        case("claims_50_million_children", UNGUARDED, Zookeeper::Claimed(50_000_000)),
+        case("claims_2_billion_children", GUARDED, Zookeeper::Claimed(i32::MAX)),
+        case("a_million_children", BOTH, Zookeeper::MillionChildren),
+        case("huge_data", BOTH, Zookeeper::HugeData),
+        case("endless_events", BOTH, Zookeeper::EndlessEvents),
+        case("other_numbers", UNGUARDED, Zookeeper::OtherNumbers),
+        case("other_errors", UNGUARDED, Zookeeper::OtherErrors),
+        case("empty_answers", BOTH, Zookeeper::Empty),
     ]
 }
 
 fn consul() -> Vec<Case> {
-    let case = |name, wrong| Case { name, kinds: CONSUL, wrong, told: true, growth: LITTLE };
+    let case =
+        |name, wrong| Case { name, kinds: CONSUL, guards: UNGUARDED, wrong, told: true, growth: LITTLE };
     let agent = |name, what: Consul| case(name, Wrong::Server(Arc::new(what)));
     vec![
         agent("endless_instances", Consul::EndlessInstances),

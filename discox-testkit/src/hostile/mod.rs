@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use self::cases::Case;
+use self::cases::{Case, Victim};
 use crate::{
     conformance::Makers,
     server::{Kind, Servers},
@@ -34,10 +34,18 @@ use crate::{
 /// No case takes longer than this.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// Played one after the other.
+const VICTIMS: [Victim; 4] = [
+    Victim { kind: Kind::Etcd, guard: false },
+    Victim { kind: Kind::Zookeeper, guard: false },
+    Victim { kind: Kind::Zookeeper, guard: true },
+    Victim { kind: Kind::Consul, guard: false },
+];
+
 /// What all cases of one registry share.
 struct Ground {
     makers: Makers,
-    kind: Kind,
+    victim: Victim,
     servers: OnceCell<Servers>,
     runtime: Arc<Runtime>,
     /// Where hostile servers run, who may take all the time they like.
@@ -58,9 +66,9 @@ pub fn run(makers: Makers) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let grounds = [Kind::Etcd, Kind::Zookeeper, Kind::Consul].map(|kind| {
+    let grounds = VICTIMS.map(|victim| {
         let (runtime, elsewhere) = (runtime.clone(), elsewhere.clone());
-        Arc::new(Ground { makers, kind, servers: OnceCell::new(), runtime, elsewhere })
+        Arc::new(Ground { makers, victim, servers: OnceCell::new(), runtime, elsewhere })
     });
     let conclusion = libtest_mimic::run(&arguments, trials(&grounds));
     // Servers end here, where they were started: `process::exit` would leave them behind.
@@ -73,8 +81,8 @@ pub fn run(makers: Makers) -> ExitCode {
 fn trials(grounds: &[Arc<Ground>]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for ground in grounds {
-        for case in cases::all().into_iter().filter(|case| case.kinds.contains(&ground.kind)) {
-            let (ground, name) = (ground.clone(), format!("{}::{}", ground.kind, case.name));
+        for case in cases::all().into_iter().filter(|case| case.is_for(ground.victim)) {
+            let (ground, name) = (ground.clone(), format!("{}::{}", ground.victim, case.name));
             let play = move || ground.play(&case).map_err(|error| Failed::from(format!("{error:#}")));
             trials.push(Trial::test(name, play));
         }
@@ -85,8 +93,8 @@ fn trials(grounds: &[Arc<Ground>]) -> Vec<Trial> {
 impl Ground {
     fn play(&self, case: &Case) -> Result<()> {
         self.runtime.block_on(async {
-            let servers = self.servers.get_or_try_init(|| Servers::single(self.kind)).await?;
-            let played = stage::play(&self.makers, case, servers, self.elsewhere.handle());
+            let servers = self.servers.get_or_try_init(|| Servers::single(self.victim.kind)).await?;
+            let played = stage::play(&self.makers, case, self.victim, servers, self.elsewhere.handle());
             timeout(LIMIT, played).await.with_context(|| format!("not over within {LIMIT:?}"))?
         })
     }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     bytes::Noise,
-    cases::{Case, Wrong},
+    cases::{Case, Victim, Wrong},
     consul, memory, panics,
     server::Hostile,
 };
@@ -52,14 +52,20 @@ const ATTEMPT: Duration = Duration::from_millis(200);
 const DEADLINE: Duration = Duration::from_secs(40);
 
 /// Plays one case.
-pub(super) async fn play(makers: &Makers, case: &Case, servers: &Servers, elsewhere: &Handle) -> Result<()> {
+pub(super) async fn play(
+    makers: &Makers,
+    case: &Case,
+    victim: Victim,
+    servers: &Servers,
+    elsewhere: &Handle,
+) -> Result<()> {
     let before = panics::so_far();
-    let stage = Stage::set(makers, servers, elsewhere).await.context("before")?;
+    let stage = Stage::set(makers, victim, servers, elsewhere).await.context("before")?;
     let growth = memory::Growth::watch()?;
     stage.disturb(case).await.context("meanwhile")?;
     let grown = growth.end().await?;
-    eprintln!("{}::{}: grew by {} MiB", servers.kind(), case.name, grown >> 20);
-    let most = case.growth(servers.kind());
+    eprintln!("{victim}::{}: grew by {} MiB", case.name, grown >> 20);
+    let most = case.growth(victim);
     ensure!(grown >> 20 < most, "grew by {} MiB, may by {most}", grown >> 20);
     stage.recover().await.context("afterwards")?;
     stage.end().await.context("at the end")?;
@@ -68,6 +74,7 @@ pub(super) async fn play(makers: &Makers, case: &Case, servers: &Servers, elsewh
 
 struct Stage<'a> {
     makers: &'a Makers,
+    victim: Victim,
     servers: &'a Servers,
     elsewhere: &'a Handle,
     /// What everybody believes to be the registry.
@@ -109,19 +116,23 @@ impl Watcher {
 }
 
 impl<'a> Stage<'a> {
-    async fn set(makers: &'a Makers, servers: &'a Servers, elsewhere: &'a Handle) -> Result<Self> {
+    async fn set(
+        makers: &'a Makers,
+        victim: Victim,
+        servers: &'a Servers,
+        elsewhere: &'a Handle,
+    ) -> Result<Self> {
         let front = Proxy::to(servers.member(0).address()).await?;
-        let kind = servers.kind();
         let registry = (makers.connect)(RegistryConfig {
-            backend_type: backend(kind),
+            backend_type: backend(victim),
             backend_endpoints: vec![front.address().to_owned()],
-            connection: connection(),
+            connection: connection(victim),
         })?;
-        let register = registry.register(registration(kind, FIRST, front.address()))?;
+        let register = registry.register(registration(victim, FIRST, front.address()))?;
         register.start().await?;
-        let watcher = Watcher::start(registry.discover(discovery(kind, front.address()))?);
+        let watcher = Watcher::start(registry.discover(discovery(victim, front.address()))?);
         watcher.lists(&[FIRST]).await?;
-        Ok(Self { makers, servers, elsewhere, front, register, watcher })
+        Ok(Self { makers, victim, servers, elsewhere, front, register, watcher })
     }
 
     /// Puts something else in the registry's place, until it has been tried often enough.
@@ -163,8 +174,8 @@ impl<'a> Stage<'a> {
 
     /// Who starts now is told soon that it cannot be, and why. Says whether it was so.
     async fn start_meanwhile(&self) -> Result<bool> {
-        let kind = self.servers.kind();
-        let register = (self.makers.new_register)(registration(kind, MEANWHILE, self.front.address()))?;
+        let register =
+            (self.makers.new_register)(registration(self.victim, MEANWHILE, self.front.address()))?;
         let began = Instant::now();
         let started = timeout(DEADLINE, register.start()).await.context("start hangs")?;
         ensure!(began.elapsed() < REFUSAL, "start took {:?}: {started:?}", began.elapsed());
@@ -202,8 +213,8 @@ impl<'a> Stage<'a> {
         let waited = eventually(DEADLINE, "the recovery", well).await;
         waited
             .with_context(|| format!("{:?} {:?}", self.register.status(), self.watcher.discover.status()))?;
-        let kind = self.servers.kind();
-        let last = (self.makers.new_register)(registration(kind, LAST, self.servers.member(0).address()))?;
+        let last =
+            (self.makers.new_register)(registration(self.victim, LAST, self.servers.member(0).address()))?;
         last.start().await?;
         self.watcher.lists(&[FIRST, LAST]).await?;
         Ok(last.stop().await?)
@@ -216,12 +227,12 @@ impl<'a> Stage<'a> {
     }
 
     fn discovery(&self) -> DiscoverConfig {
-        discovery(self.servers.kind(), self.front.address())
+        discovery(self.victim, self.front.address())
     }
 }
 
-fn backend(kind: Kind) -> BackendType {
-    match kind {
+fn backend(victim: Victim) -> BackendType {
+    match victim.kind {
         Kind::Etcd => BackendType::Etcd,
         Kind::Zookeeper => BackendType::Zookeeper,
         Kind::Consul => BackendType::Consul,
@@ -229,7 +240,7 @@ fn backend(kind: Kind) -> BackendType {
 }
 
 /// Everything as short as it can be, so that much happens in little time.
-fn connection() -> ConnectionConfig {
+fn connection(victim: Victim) -> ConnectionConfig {
     ConnectionConfig {
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(1),
@@ -239,13 +250,14 @@ fn connection() -> ConnectionConfig {
         denied_backoff_max: Duration::from_millis(500),
         max_endpoints: ENDPOINTS,
         max_service_bytes: BYTES,
+        guard: victim.guard,
         ..Default::default()
     }
 }
 
-fn registration(kind: Kind, endpoint: &str, at: &str) -> RegisterConfig {
+fn registration(victim: Victim, endpoint: &str, at: &str) -> RegisterConfig {
     RegisterConfig {
-        backend_type: backend(kind),
+        backend_type: backend(victim),
         backend_endpoints: vec![at.to_owned()],
         discover_prefix: "/discox/hostile".into(),
         service_name: "demo".into(),
@@ -253,19 +265,19 @@ fn registration(kind: Kind, endpoint: &str, at: &str) -> RegisterConfig {
         attr: ATTR.into(),
         heart_beat_period: Duration::from_secs(1),
         ttl: Some(Duration::from_secs(4)),
-        connection: connection(),
+        connection: connection(victim),
         ..Default::default()
     }
 }
 
-fn discovery(kind: Kind, at: &str) -> DiscoverConfig {
+fn discovery(victim: Victim, at: &str) -> DiscoverConfig {
     DiscoverConfig {
-        backend_type: backend(kind),
+        backend_type: backend(victim),
         backend_endpoints: vec![at.to_owned()],
         discover_prefix: "/discox/hostile".into(),
         service_name: "demo".into(),
         grace: Duration::from_secs(3),
-        connection: connection(),
+        connection: connection(victim),
         ..Default::default()
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn dialler(settings: &ConnectionConfig) -> Result<Box<dyn Dialler>> {
         #[cfg(feature = "zookeeper-async")]
         ClientCrate::ZookeeperAsync => Ok(Box::new(zookeeper_async::Dialler::new(settings)?)),
         #[cfg(feature = "zookeeper-client")]
-        ClientCrate::ZookeeperClient => Ok(Box::<zookeeper_client::Dialler>::default()),
+        ClientCrate::ZookeeperClient => Ok(Box::new(zookeeper_client::Dialler::new(settings)?)),
         absent => {
             let reason =
                 format_args!("not compiled in, build discox-zookeeper with the Cargo feature `{absent}`");
@@ -212,6 +212,8 @@ pub(crate) enum Fault {
     Busy(String),
     #[error("the service has {0}")]
     TooLarge(Exceeded),
+    #[error("the answer is longer than that of a service may be")]
+    TooLong,
     #[error("{0}")]
     Other(String),
 }

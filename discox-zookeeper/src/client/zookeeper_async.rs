@@ -38,6 +38,9 @@ impl Dialler {
         if settings.tls.is_some() {
             return reject("tls", "knows no TLS");
         }
+        if settings.guard {
+            return reject("guard", "cannot be told to go another way");
+        }
         if settings.sasl {
             return reject("sasl", "knows no SASL");
         }

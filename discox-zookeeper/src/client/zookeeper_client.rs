@@ -5,20 +5,21 @@
 //! while it is disconnected pile up and are sent later, when nobody waits for them any more.
 
 mod answers;
+mod relay;
 mod security;
 mod tasks;
 mod watches;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
 use async_trait::async_trait;
-use discox_core::BackendType;
+use discox_core::{BackendType, ConnectionConfig};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use tracing::info;
 use zookeeper_client::{
@@ -26,7 +27,10 @@ use zookeeper_client::{
     SessionState, StateWatcher,
 };
 
-use self::tasks::Tasks;
+use self::{
+    relay::{Plan, Relay},
+    tasks::Tasks,
+};
 use super::{Answer, Events, Fault, Node, Once, Op, Options, Session, Stat};
 use crate::acl::Acl;
 
@@ -39,8 +43,9 @@ const RACES: usize = 5;
 const OVERTAKEN: u32 = 8;
 
 /// The last session, and what is known of the servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dialler {
+    plan: Option<Arc<Plan>>,
     last: Mutex<Option<SessionInfo>>,
     /// They know neither multi-read nor recursive watches, which came with 3.6.
     old_servers: Arc<AtomicBool>,
@@ -71,6 +76,10 @@ impl super::Dialler for Dialler {
 }
 
 impl Dialler {
+    pub(super) fn new(settings: &ConnectionConfig) -> discox_core::Result<Self> {
+        Ok(Self { plan: Plan::of(settings)?, last: Mutex::default(), old_servers: Arc::default() })
+    }
+
     async fn resume(&self, options: &Options) -> Answer<Client> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let client = match self.session(options, last.clone()).await {
@@ -98,7 +107,13 @@ impl Dialler {
     }
 
     async fn dial(&self, options: &Options, last: Option<SessionInfo>) -> Answer<Client> {
-        let mut connector = security::connector(&options.security)?
+        let (tls, login) = (&options.security.tls, &options.security.login);
+        let relay = match &self.plan {
+            Some(plan) => Some(Relay::open(plan, &options.members).await?),
+            None => None,
+        };
+        let pass = self.plan.as_ref().and_then(|plan| plan.tls());
+        let mut connector = security::connector(pass.as_ref().or(tls.as_ref()), login.as_ref())?
             .with_session_timeout(options.session_timeout)
             .with_connection_timeout(options.silence)
             .with_fail_eagerly();
@@ -106,15 +121,20 @@ impl Dialler {
             connector = connector.with_session(session);
         }
         let tasks = Tasks::default();
-        let members = options.members.join(",");
-        let inner = if options.security.tls.is_some() {
-            tasks.capture(connector.secure_connect(&members)).await?
+        let members = relay.as_ref().map_or(&options.members, |relay| &relay.members).join(",");
+        let connected = if tls.is_some() {
+            tasks.capture(connector.secure_connect(&members)).await
         } else {
-            tasks.capture(connector.connect(&members)).await?
+            tasks.capture(connector.connect(&members)).await
         };
+        let inner = connected.map_err(|error| {
+            let why = relay.as_ref().and_then(|relay| relay.why().get());
+            why.unwrap_or_else(|| error.into())
+        })?;
         Ok(Client {
             states: inner.state_watcher(),
             tasks,
+            relay: Mutex::new(relay),
             session: Session { id: inner.session_id().0, timeout: inner.session_timeout() },
             info: inner.session().clone(),
             inner: Mutex::new(Some(Arc::new(inner))),
@@ -130,6 +150,7 @@ struct Client {
     /// It has seen the first state, and none since.
     states: StateWatcher,
     tasks: Tasks,
+    relay: Mutex<Option<Relay>>,
     session: Session,
     info: SessionInfo,
     old_servers: Arc<AtomicBool>,
@@ -143,15 +164,20 @@ impl super::Client for Client {
 
     fn broken(&self) -> BoxFuture<'static, Fault> {
         let mut states = self.states.clone();
+        let why = self.relay().as_ref().map(Relay::why);
         async move {
             states.changed().await;
-            ended(states.state()).unwrap_or_else(|| Fault::Disconnected("closed or silent".into()))
+            let why = why.and_then(|why| why.get());
+            why.or_else(|| ended(states.state()))
+                .unwrap_or_else(|| Fault::Disconnected("closed or silent".into()))
         }
         .boxed()
     }
 
     fn abandon(&self) {
+        // In this order: nobody dials an address that may soon be another's.
         self.tasks.freeze();
+        self.relay().take();
     }
 
     async fn close(&self) {
@@ -166,6 +192,7 @@ impl super::Client for Client {
             () = self.tasks.ended() => {}
             () = lost => {}
         }
+        super::Client::abandon(self);
     }
 
     async fn read(&self, paths: &[String]) -> Answer<Vec<Answer<Node>>> {
@@ -254,6 +281,10 @@ impl super::Client for Client {
 }
 
 impl Client {
+    fn relay(&self) -> MutexGuard<'_, Option<Relay>> {
+        self.relay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has_old_servers(&self) -> bool {
         self.old_servers.load(Ordering::Relaxed)
     }

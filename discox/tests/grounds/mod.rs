@@ -14,8 +14,8 @@ use discox::{BackendType, DiscoverConfig, RegisterConfig, RegistryConfig};
 use discox_testkit::conformance::{Makers, Site};
 
 /// One of each, and of each server one over mutual TLS where we have the least rights, where one server serves all
-/// behaviours. In the long form, or where it is named, there also those with a server of their own, and each other
-/// client crate that is compiled in.
+/// behaviours. In the long form, or where it is named, there also those with a server of their own, ZooKeeper with a
+/// guard, and each other client crate that is compiled in.
 pub(super) fn all() -> Vec<Arc<dyn Site>> {
     let all: Vec<Arc<dyn Site>> = vec![
         Arc::new(memory::Memory),
@@ -25,6 +25,8 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
         Arc::new(server::Server::<etcd::Etcd>::secured()),
         Arc::new(server::Server::<zookeeper::Zookeeper>::secured()),
         Arc::new(server::Server::<consul::Consul>::secured()),
+        Arc::new(server::Server::<zookeeper::Zookeeper>::new().guarded()),
+        Arc::new(server::Server::<zookeeper::Zookeeper>::secured().guarded()),
         #[cfg(feature = "zookeeper-async")]
         Arc::new(server::Server::<zookeeper::Zookeeper>::by(ClientCrate::ZookeeperAsync)),
         #[cfg(feature = "consulrs")]
@@ -33,7 +35,7 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
     all.into_iter().filter(|site| is_wanted(&site.name())).collect()
 }
 
-/// Those on other client crates, with a slash in their names, take their time.
+/// Those on other client crates and behind a guard, with a slash in their names, take their time.
 fn is_wanted(site: &str) -> bool {
     let is_wanted = !site.contains('/') || is_long("/");
     if !is_wanted {

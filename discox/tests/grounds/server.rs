@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use discox::{BackendType, ClientCrate, ConnectionConfig};
 use discox_testkit::{
+    authority::SERVER_NAME,
     conformance::{Data, Ground, Makers, Need, Place, Site, connections_to},
     secured::{Options, Secured},
     server::{Kind, Member, Servers},
@@ -37,13 +38,14 @@ pub(super) trait Tools: Default + Send + Sync + 'static {
 pub(super) struct Server<T> {
     client: Option<ClientCrate>,
     is_secured: bool,
+    is_guarded: bool,
     tools: PhantomData<T>,
 }
 
 impl<T> Server<T> {
     /// By the default client crate.
     pub(super) fn new() -> Self {
-        Self { client: None, is_secured: false, tools: PhantomData }
+        Self { client: None, is_secured: false, is_guarded: false, tools: PhantomData }
     }
 
     /// By this one.
@@ -56,6 +58,11 @@ impl<T> Server<T> {
     pub(super) fn secured() -> Self {
         Self { is_secured: true, ..Self::new() }
     }
+
+    /// With a guard, and where it is secured by another name of the server.
+    pub(super) fn guarded(self) -> Self {
+        Self { is_guarded: true, ..self }
+    }
 }
 
 #[async_trait(?Send)]
@@ -66,7 +73,8 @@ impl<T: Tools> Site for Server<T> {
 
     fn name(&self) -> String {
         let client = self.client.map(|client| format!("/{client}")).unwrap_or_default();
-        format!("{}{client}{}", T::BACKEND, if self.is_secured { SECURED } else { "" })
+        let guarded = if self.is_guarded { "/guarded" } else { "" };
+        format!("{}{client}{guarded}{}", T::BACKEND, if self.is_secured { SECURED } else { "" })
     }
 
     fn cannot(&self, need: Need) -> Option<&'static str> {
@@ -82,7 +90,10 @@ impl<T: Tools> Site for Server<T> {
         } else {
             (House::Open(Servers::single(T::KIND).await?), ConnectionConfig::default())
         };
-        let connection = ConnectionConfig { client: self.client, ..connection };
+        let mut connection = ConnectionConfig { client: self.client, guard: self.is_guarded, ..connection };
+        if let (true, Some(tls)) = (self.is_guarded, &mut connection.tls) {
+            tls.server_name = Some(SERVER_NAME.into());
+        }
         Ok(Arc::new(ServerGround::<T> { house, connection, tools: PhantomData }))
     }
 }
@@ -138,6 +149,12 @@ impl<T: Tools> Ground for ServerGround<T> {
         let mut arguments = Vec::new();
         if let Some(client) = self.connection.client {
             arguments.extend(["--client".into(), client.to_string()]);
+        }
+        if self.connection.guard {
+            arguments.push("--guard".into());
+        }
+        if let Some(name) = self.connection.tls.as_ref().and_then(|tls| tls.server_name.clone()) {
+            arguments.extend(["--tls-server-name".into(), name]);
         }
         if let House::Secured(secured) = &self.house {
             arguments.extend(["--config".into(), secured.config_file()?.display().to_string()]);

@@ -99,6 +99,17 @@ const OTHER_NAME: Case = Case {
     advice: "`tls.server_name`",
 };
 
+/// The server is asked for another name than it has.
+const NOT_ITS_NAME: Case = Case {
+    name: "another name than the server's",
+    spoil: |_, connection| {
+        tls(connection)?.server_name = Some("elsewhere.discox.test".into());
+        Ok(())
+    },
+    denial: Denial::WrongServerName,
+    advice: "`tls.server_name`",
+};
+
 /// The server shows a certificate that was good years ago.
 const EXPIRED_SERVER: Case = Case {
     name: "a server certificate that has expired",
@@ -131,15 +142,13 @@ fn good(secured: &Secured) -> ConnectionConfig {
 
 async fn table(kind: Kind) -> Result<()> {
     let secured = Secured::start(kind, Options::default()).await?;
-    Running::start(&secured, &good(&secured)).await.context("with all that is needed")?.stop().await?;
-    if kind != Kind::Zookeeper {
-        // (Its clients expect the host of the address, always.)
-        let mut named = good(&secured);
-        tls(&mut named)?.server_name = Some(SERVER_NAME.into());
-        Running::start(&secured, &named).await.context("by another name of the server")?.stop().await?;
-    }
-
     let mut wrong = Vec::new();
+    Running::start(&secured, &good(&secured)).await.context("with all that is needed")?.stop().await?;
+    let mut named = good(&secured);
+    tls(&mut named)?.server_name = Some(SERVER_NAME.into());
+    Running::start(&secured, &named).await.context("by another name of the server")?.stop().await?;
+    play(&NOT_ITS_NAME, &secured, &mut wrong).await;
+
     for case in &OURS {
         // Everybody may read in ZooKeeper, unless there is another ACL, and a client certificate is a
         // credential that its ACLs know: `auth` means that one too.

@@ -21,6 +21,8 @@ impl From<zookeeper_client::Error> for Fault {
             E::AuthFailed => Self::AuthFailed,
             E::InvalidAcl => Self::InvalidAcl,
             E::Unimplemented => Self::Unimplemented,
+            // Said by our relay.
+            E::MarshallingError => Self::TooLong,
             E::NoHosts => Self::NoMember,
             E::Timeout => Self::TimedOut,
             E::SessionExpired => Self::Expired,

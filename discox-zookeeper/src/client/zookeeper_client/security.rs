@@ -6,16 +6,16 @@ use super::{Fault, Inner};
 use crate::{
     acl,
     acl::Rights,
-    security::{Login, Security, Tls},
+    security::{Login, Tls},
 };
 
 /// A connector that trusts whom it should and says who we are, at every connection.
-pub(super) fn connector(security: &Security) -> Result<Connector, Fault> {
+pub(super) fn connector(tls: Option<&Tls>, login: Option<&Login>) -> Result<Connector, Fault> {
     let mut connector = Inner::connector();
-    if let Some(tls) = &security.tls {
+    if let Some(tls) = tls {
         connector = connector.with_tls(options(tls)?);
     }
-    Ok(match &security.login {
+    Ok(match login {
         None => connector,
         Some(Login { user, password, sasl: true }) => {
             connector.with_sasl(SaslOptions::digest_md5(user.clone(), password.to_string()))

@@ -85,6 +85,7 @@ fn flag(field: &str) -> Option<&'static str> {
         "datacenter" => "--datacenter",
         "discover_prefix" => "--prefix",
         "grace" => "--grace",
+        "guard" => "--guard",
         "health_check_endpoint" => "--health-check",
         "heart_beat_period" => "--heart-beat",
         "lock_service" => "--lock-service",

@@ -69,6 +69,10 @@ pub(crate) struct Security {
     #[arg(long, env = "DISCOX_LOCK_SERVICE", global = true, hide_env_values = true)]
     lock_service: bool,
 
+    /// ZooKeeper: look at what servers send before the client does; slower
+    #[arg(long, env = "DISCOX_GUARD", global = true, hide_env_values = true)]
+    guard: bool,
+
     /// Consul: the datacenter to ask [default: the agent's own]
     #[arg(long, env = "DISCOX_DATACENTER", value_name = "NAME", global = true, hide_env_values = true)]
     datacenter: Option<String>,
@@ -94,6 +98,7 @@ impl Security {
             sasl: self.sasl || connection.sasl,
             acl: if self.acl.is_empty() { connection.acl } else { self.acl },
             lock_service: self.lock_service || connection.lock_service,
+            guard: self.guard || connection.guard,
             datacenter: self.datacenter.or(connection.datacenter),
             namespace: self.namespace.or(connection.namespace),
             partition: self.partition.or(connection.partition),
