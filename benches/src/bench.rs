@@ -85,7 +85,8 @@ impl Driver {
     /// The registry's.
     pub async fn connect(backend: BackendType, address: &str) -> Result<Self> {
         let (lane, address) = (Lane::new("driver")?, address.to_owned());
-        let connect = move || async move { Ok(Arc::from(raw::connect(backend, &address).await?)) };
+        let connect =
+            move || async move { Ok(Arc::from(raw::connect(backend, &address, HEART_BEAT).await?)) };
         let raw = lane.run(connect).await?;
         Ok(Self { lane, raw })
     }
@@ -113,16 +114,18 @@ impl Driver {
     }
 }
 
-/// The two that are compared.
+/// Those that are compared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
     /// discox.
     Discox,
     /// The raw client.
     Raw,
+    /// discox, with a guard before the client crate: ZooKeeper.
+    Guarded,
 }
 
-/// Both, in the order in which they take turns.
+/// The first two, in the order in which they take turns.
 pub const SIDES: [Side; 2] = [Side::Discox, Side::Raw];
 
 impl Side {
@@ -131,6 +134,7 @@ impl Side {
         match self {
             Self::Discox => "discox",
             Self::Raw => "raw",
+            Self::Guarded => "guarded",
         }
     }
 }
@@ -152,13 +156,31 @@ impl Party {
     /// # Errors
     /// The registry's.
     pub async fn connect(side: Side, backend: BackendType, address: &str) -> Result<Self> {
+        Self::beating(side, backend, address, HEART_BEAT).await
+    }
+
+    /// As [`Party::connect`], with heart beats so far apart.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn beating(
+        side: Side,
+        backend: BackendType,
+        address: &str,
+        heart_beat: Duration,
+    ) -> Result<Self> {
         let lane = Arc::new(Lane::new(side.as_str())?);
         let address = address.to_owned();
         let client = lane
             .run(move || async move {
                 Ok(match side {
-                    Side::Discox => Arc::new(Discox::new(backend, &address, HEART_BEAT)?) as Arc<dyn Client>,
-                    Side::Raw => Arc::from(raw::connect(backend, &address).await? as Box<dyn Client>),
+                    Side::Discox | Side::Guarded => {
+                        let guard = side == Side::Guarded;
+                        Arc::new(Discox::new(backend, &address, heart_beat, guard)?) as Arc<dyn Client>
+                    }
+                    Side::Raw => {
+                        Arc::from(raw::connect(backend, &address, heart_beat).await? as Box<dyn Client>)
+                    }
                 })
             })
             .await?;

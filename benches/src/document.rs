@@ -15,10 +15,11 @@ const BEGIN: &str = "<!-- discox-bench writes what follows -->";
 const END: &str = "<!-- discox-bench wrote what precedes -->";
 
 /// What stands above the rows of a workload.
-const TITLES: [(&str, &str); 9] = [
+const TITLES: [(&str, &str); 11] = [
     ("propagation", "From the call to a watcher's cache"),
     ("propagation growth", "How that grows with the endpoints present"),
     ("propagation alone", "The same on the registry inside the process: what discox does besides"),
+    ("propagation guarded", "The same on ZooKeeper with a guard, against discox without one (as *raw*)"),
     (
         "fences",
         "What a fence costs: the raw client, plain and (as *discox*) making sure that the record is still ours",
@@ -26,7 +27,8 @@ const TITLES: [(&str, &str); 9] = [
     ("first_list", "The first list"),
     ("churn", "What a watcher works and asks while others come, change and go"),
     ("memory", "Memory"),
-    ("many", "Many over one connection"),
+    ("watched", "Services that are watched over one connection"),
+    ("kept", "Endpoints that are kept over one connection"),
     ("reads", "Reading and updating the cache"),
 ];
 

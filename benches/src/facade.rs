@@ -22,9 +22,9 @@ impl Discox {
     ///
     /// # Errors
     /// None that is expected.
-    pub fn new(backend: BackendType, address: &str, heart_beat: Duration) -> Result<Self> {
-        let connection =
-            ConnectionConfig { session_timeout: Some(Duration::from_secs(30)), ..Default::default() };
+    pub fn new(backend: BackendType, address: &str, heart_beat: Duration, guard: bool) -> Result<Self> {
+        let session_timeout = Some(Duration::from_secs(30));
+        let connection = ConnectionConfig { session_timeout, guard, ..Default::default() };
         let config =
             RegistryConfig { backend_type: backend, backend_endpoints: vec![address.into()], connection };
         Ok(Self { registry: discox::connect(config)?, heart_beat })

@@ -30,7 +30,7 @@ pub fn all(report: &Report) -> Vec<(String, Figure)> {
         "at-rest".into(),
         by_backend(
             report,
-            "many",
+            "kept",
             "endpoints kept: CPU at rest",
             10_000,
             "CPU at rest, 10,000 endpoints kept",

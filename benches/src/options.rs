@@ -41,7 +41,7 @@ pub const USAGE: &str = "\
 discox-bench: discox and the raw clients side by side, on servers that it starts
 
   --quick             small and short, at most three minutes
-  --only WORKLOAD     propagation, fences, first_list, churn, memory, many or reads
+  --only WORKLOAD     propagation, fences, first_list, churn, memory, watched, kept or reads
   --backend NAME      etcd, zookeeper or consul
   --n N               only with so many endpoints
   --samples N         so many samples

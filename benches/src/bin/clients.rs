@@ -23,6 +23,7 @@ use discox::{
     RegistryConfig,
 };
 use discox_benches::{
+    bench::HEART_BEAT,
     client::PREFIX,
     raw::{self, Layout},
 };
@@ -162,7 +163,7 @@ async fn storm(client: ClientCrate) -> Result<String> {
 /// The time to a first list of many records, the median.
 async fn first_list(client: ClientCrate) -> Result<Duration> {
     let server = Servers::single(kind(client)).await?;
-    let writer = raw::connect(client.backend(), &server.addresses()[0]).await?;
+    let writer = raw::connect(client.backend(), &server.addresses()[0], HEART_BEAT).await?;
     writer.fill(SERVICE, RECORDS, Layout::Discox).await?;
     let mut times = Vec::new();
     for _ in 0..RUNS {

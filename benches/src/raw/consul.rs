@@ -20,7 +20,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::{Layout, Map, Raw, TTL, Watched, change};
+use super::{Layout, Map, Raw, Watched, change};
 use crate::{
     client::{Client, Entry, PREFIX, Sight, Watching},
     fleet,
@@ -35,6 +35,7 @@ const PASSES: usize = 16;
 pub(crate) struct Consul {
     http: Inner,
     base: String,
+    heart_beat: Duration,
     /// Writes and asks what discox does: who else holds the endpoint, and whether an empty list is one.
     careful: bool,
     kept: Kept,
@@ -59,13 +60,13 @@ struct Service {
 }
 
 impl Consul {
-    pub(crate) async fn connect(address: &str, careful: bool) -> Result<Self> {
+    pub(crate) async fn connect(address: &str, heart_beat: Duration, careful: bool) -> Result<Self> {
         let http = Inner::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build()?;
         let base = format!("http://{address}/v1");
         done(http.get(format!("{base}/status/leader"))).await?;
         let kept = Kept::default();
-        let keeping = tokio::spawn(keep(http.clone(), base.clone(), kept.clone()));
-        Ok(Self { http, base, careful, kept, keeping })
+        let keeping = tokio::spawn(keep(http.clone(), base.clone(), heart_beat, kept.clone()));
+        Ok(Self { http, base, heart_beat, careful, kept, keeping })
     }
 
     fn url(&self, path: &str) -> String {
@@ -85,6 +86,7 @@ impl Consul {
             service: service.into(),
             endpoint: endpoint.into(),
             layout,
+            ttl: 3 * self.heart_beat,
             careful: self.careful,
             kept: self.kept.clone(),
         };
@@ -106,9 +108,9 @@ impl Drop for Consul {
     }
 }
 
-/// Passes all checks three times a TTL.
-async fn keep(http: Inner, base: String, kept: Kept) {
-    let mut ticks = interval(Duration::from_secs(TTL / 3));
+/// Passes all checks at each heart beat.
+async fn keep(http: Inner, base: String, heart_beat: Duration, kept: Kept) {
+    let mut ticks = interval(heart_beat);
     loop {
         ticks.tick().await;
         let ids = lock(&kept).clone();
@@ -204,6 +206,7 @@ struct Registered {
     service: String,
     endpoint: String,
     layout: Layout,
+    ttl: Duration,
     careful: bool,
     kept: Kept,
 }
@@ -234,7 +237,7 @@ impl Registered {
     async fn write(&self, attr: &str) -> Result<()> {
         let mut body = record(&self.service, &self.endpoint, attr, self.layout);
         body["Name"] = self.service.as_str().into();
-        body["Check"] = json!({ "TTL": format!("{TTL}s"), "Status": "passing" });
+        body["Check"] = json!({ "TTL": format!("{}s", self.ttl.as_secs()), "Status": "passing" });
         done(self.http.put(format!("{}/agent/service/register", self.base)).json(&body)).await?;
         Ok(())
     }

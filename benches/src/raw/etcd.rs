@@ -9,7 +9,7 @@ use etcd_client::{
 };
 use tokio::{task::JoinHandle, time::interval};
 
-use super::{Layout, Map, Raw, TTL, Watched, change};
+use super::{Layout, Map, Raw, Watched, change};
 use crate::{
     client::{Client, Entry, PREFIX, Sight, Watching},
     fleet,
@@ -28,13 +28,13 @@ pub(super) struct Etcd {
 }
 
 impl Etcd {
-    pub(super) async fn connect(address: &str) -> Result<Self> {
+    pub(super) async fn connect(address: &str, heart_beat: Duration) -> Result<Self> {
         let options = ConnectOptions::new().with_connect_timeout(Duration::from_secs(2));
         let mut client = Inner::connect([address], Some(options)).await?;
-        let lease = client.lease_grant(i64::try_from(TTL)?, None).await?.id();
+        let lease = client.lease_grant(i64::try_from(3 * heart_beat.as_secs())?, None).await?.id();
         let keeping = tokio::spawn({
             let client = client.clone();
-            async move { drop(keep(client, lease).await) }
+            async move { drop(keep(client, lease, heart_beat).await) }
         });
         Ok(Self { client, lease, keeping })
     }
@@ -46,9 +46,9 @@ impl Drop for Etcd {
     }
 }
 
-async fn keep(mut client: Inner, lease: i64) -> Result<()> {
+async fn keep(mut client: Inner, lease: i64, heart_beat: Duration) -> Result<()> {
     let (mut keeper, mut answers) = client.lease_keep_alive(lease).await?;
-    let mut ticks = interval(Duration::from_secs(TTL / 3));
+    let mut ticks = interval(heart_beat);
     loop {
         ticks.tick().await;
         keeper.keep_alive().await?;

@@ -8,6 +8,7 @@ pub(crate) mod zookeeper;
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -18,18 +19,15 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Client, Sight, Watching};
 
-/// Time to live of whatever is registered, in seconds.
-const TTL: u64 = 30;
-
-/// A raw client, connected.
+/// A raw client, connected. What it registers lives for three heart beats.
 ///
 /// # Errors
 /// The registry does not answer.
-pub async fn connect(backend: BackendType, address: &str) -> Result<Box<dyn Raw>> {
+pub async fn connect(backend: BackendType, address: &str, heart_beat: Duration) -> Result<Box<dyn Raw>> {
     Ok(match backend {
-        BackendType::Etcd => Box::new(etcd::Etcd::connect(address).await?),
-        BackendType::Zookeeper => Box::new(zookeeper::Zookeeper::connect(address).await?),
-        BackendType::Consul => Box::new(consul::Consul::connect(address, false).await?),
+        BackendType::Etcd => Box::new(etcd::Etcd::connect(address, heart_beat).await?),
+        BackendType::Zookeeper => Box::new(zookeeper::Zookeeper::connect(address, heart_beat).await?),
+        BackendType::Consul => Box::new(consul::Consul::connect(address, heart_beat, false).await?),
         other => anyhow::bail!("{other} has no raw client"),
     })
 }

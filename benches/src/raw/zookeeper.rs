@@ -13,7 +13,7 @@ use zookeeper_client::{
     Acls, AddWatchMode, Client as Inner, CreateMode, Error, EventType, MultiReadResult, PersistentWatcher,
 };
 
-use super::{Layout, Map, Raw, TTL, Watched, change};
+use super::{Layout, Map, Raw, Watched, change};
 use crate::{
     client::{Client, Entry, PREFIX, Sight, Watching},
     fleet,
@@ -35,8 +35,8 @@ impl Spawn for OnTokio {
 }
 
 /// A session of its own.
-pub(crate) async fn connect(address: &str) -> Result<Inner> {
-    let connector = Inner::connector().with_session_timeout(Duration::from_secs(TTL));
+pub(crate) async fn connect(address: &str, heart_beat: Duration) -> Result<Inner> {
+    let connector = Inner::connector().with_session_timeout(3 * heart_beat);
     let mut connecting = pin!(connector.connect(address));
     let client = poll_fn(|context| {
         let _scope = spawns_core::enter(&OnTokio);
@@ -46,8 +46,8 @@ pub(crate) async fn connect(address: &str) -> Result<Inner> {
 }
 
 impl Zookeeper {
-    pub(super) async fn connect(address: &str) -> Result<Self> {
-        Ok(Self(Arc::new(connect(address).await?)))
+    pub(super) async fn connect(address: &str, heart_beat: Duration) -> Result<Self> {
+        Ok(Self(Arc::new(connect(address, heart_beat).await?)))
     }
 
     async fn make_directory(&self, service: &str) -> Result<()> {

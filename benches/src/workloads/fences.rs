@@ -12,7 +12,7 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp};
 use zookeeper_client::{Acls, CreateMode, Error, MultiReadResult};
 
 use crate::{
-    bench::{Bench, World},
+    bench::{Bench, HEART_BEAT, World},
     client::{Client, Sight},
     fleet,
     raw::{Layout, Raw, consul::Consul, zookeeper},
@@ -92,7 +92,7 @@ struct Asker {
 
 impl Asker {
     async fn new(world: &World, n: usize, careful: bool) -> Result<Self> {
-        let client = Consul::connect(&world.address, careful).await?;
+        let client = Consul::connect(&world.address, HEART_BEAT, careful).await?;
         let service = format!("fences-{n}-{careful}");
         client.fill(&service, n, Layout::Discox).await?;
         let sight = Arc::new(Sight::default());
@@ -141,7 +141,7 @@ async fn etcd(address: &str, samples: usize) -> Result<[Vec<Duration>; 4]> {
 
 /// After a read of who owns the node, and behind the versions that it found.
 async fn zookeeper(address: &str, samples: usize) -> Result<[Vec<Duration>; 4]> {
-    let client = zookeeper::connect(address).await?;
+    let client = zookeeper::connect(address, HEART_BEAT).await?;
     client.create(DIRECTORY, b"", &CreateMode::Persistent.with_acls(Acls::anyone_all())).await?;
     let mut times = [const { Vec::new() }; 4];
     for sample in 0..samples {

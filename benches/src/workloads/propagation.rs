@@ -37,7 +37,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         for n in &sizes {
             let quick = if backend == BackendType::Consul { 10 } else { 30 };
             let samples = bench.options.samples(samples(backend, *n), quick);
-            for side in SIDES {
+            for side in SIDES.into_iter().chain(is_guarded(backend, *n).then_some(Side::Guarded)) {
                 runners.push(Runner::new(&world, side, *n, samples).await?);
             }
         }
@@ -91,6 +91,11 @@ async fn without_a_registry(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// Whether discox is measured with a guard too.
+fn is_guarded(backend: BackendType, n: usize) -> bool {
+    backend == BackendType::Zookeeper && n == 1_000
+}
+
 /// A change among 10,000 takes Consul half a second, most of it for a list of several MB.
 fn samples(backend: BackendType, n: usize) -> usize {
     if backend == BackendType::Consul && n >= 10_000 { 100 } else { 300 }
@@ -98,12 +103,17 @@ fn samples(backend: BackendType, n: usize) -> usize {
 
 fn note(bench: &mut Bench, backend: BackendType, n: usize, runners: &[Runner]) {
     for (step, what) in STEPS.iter().enumerate() {
-        let [discox, raw] = SIDES.map(|side| {
+        let of = |side| {
             let times = runners.iter().filter(|runner| runner.party.side == side && runner.n == n);
             Stat::millis(&times.flat_map(|runner| runner.times[step].clone()).collect::<Vec<_>>())
-        });
+        };
+        let (discox, raw) = (of(Side::Discox), of(Side::Raw));
         let target = Target::Ratio(if backend == BackendType::Consul { 1.1 } else { 1.15 });
         bench.note(Row::new(NAME, backend, what, n, "ms", discox).against(raw).target(target));
+        if is_guarded(backend, n) {
+            let row = Row::new("propagation guarded", backend, what, n, "ms", of(Side::Guarded));
+            bench.note(row.against(discox));
+        }
     }
 }
 
