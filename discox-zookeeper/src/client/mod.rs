@@ -213,6 +213,10 @@ pub(crate) enum Fault {
     #[error("the service has {0}")]
     TooLarge(Exceeded),
     #[error("the answer is longer than that of a service may be")]
+    #[cfg_attr(
+        not(feature = "zookeeper-client"),
+        expect(dead_code, reason = "the other client has no guard")
+    )]
     TooLong,
     #[error("{0}")]
     Other(String),
