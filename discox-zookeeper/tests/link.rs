@@ -384,9 +384,7 @@ async fn a_record_outlives_a_broken_connection_and_its_link() -> Result<()> {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert_eq!(watch.next().await.unwrap_err().kind(), ErrorKind::Unavailable, "and so for ever");
     drop((link, watch));
-    // As core does: the server may not have done with the broken connection yet.
-    let next = async || connect(&connector).await.ok();
-    let link = discox_testkit::wait::eventually(DEADLINE, "the next link", next).await?;
+    let link = connect_at_last(&connector).await?;
     if sessions_outlive_connections() {
         assert_eq!(losses(&link, &held).await?, [], "the next link goes on with the session");
     } else {
@@ -408,7 +406,7 @@ async fn an_expired_session_is_replaced() -> Result<()> {
     let held = hold(&link, A, "1").await?;
     drop(link);
     eventually("the session expires", async || Ok(server.data(A).await.is_err())).await?;
-    let link = connect(&connector).await?;
+    let link = connect_at_last(&connector).await?;
     assert_eq!(losses(&link, &held).await?, [(0, Loss::Gone)]);
     link.register(&held.record, "1", Take::Back).await?;
     assert_eq!(server.data(A).await?, "1");

@@ -90,7 +90,7 @@ async fn an_old_server_is_recognised_once_and_served_all_the_same() -> Result<()
     let server = Server::start().await?;
     let (address, new_requests, _proxy) = old(&server).await?;
     let connector = modern_client(&address)?;
-    let link = connect(&connector).await?;
+    let link = connect_at_last(&connector).await?;
     let (list, mut watch) = open(&link).await?;
     assert!(list.is_empty(), "a service that does not exist yet");
 
@@ -115,7 +115,7 @@ async fn an_old_server_is_recognised_once_and_served_all_the_same() -> Result<()
 
     drop(link);
     drop(watch);
-    let link = connect(&connector).await?;
+    let link = connect_at_last(&connector).await?;
     assert_eq!(open(&link).await?.0.len(), 1);
     assert_eq!(new_requests.load(Ordering::Relaxed), 1, "asked once");
     Ok(())
@@ -125,7 +125,7 @@ async fn an_old_server_is_recognised_once_and_served_all_the_same() -> Result<()
 async fn an_old_server_is_followed_without_gaps() -> Result<()> {
     let server = Server::start().await?;
     let (address, _, proxy) = old(&server).await?;
-    let (reader, writer) = (connect(&modern_client(&address)?).await?, server.link().await?);
+    let (reader, writer) = (connect_at_last(&modern_client(&address)?).await?, server.link().await?);
     for i in 0..400 {
         hold(&writer, &endpoint(i), "first").await?;
     }

@@ -80,6 +80,11 @@ pub(crate) async fn connect(connector: &Arc<Connector>) -> Result<Arc<Zookeeper>
     Ok(Arc::new(Zookeeper::connect(connector).await?))
 }
 
+/// Tries again, as core does: a server may not have done with an earlier connection of the session.
+pub(crate) async fn connect_at_last(connector: &Arc<Connector>) -> Result<Arc<Zookeeper>> {
+    wait::eventually(DEADLINE, "a session", async || connect(connector).await.ok()).await
+}
+
 pub(crate) fn path(endpoint: &str) -> String {
     format!("{PREFIX}/demo/{endpoint}")
 }

@@ -248,6 +248,27 @@ mod tests {
         }
     }
 
+    /// Whatever is answered: what is passed on claims no more than there is, and a multi-read begins with a node.
+    #[test]
+    fn answers() {
+        let node = [&GET_DATA.to_be_bytes()[..], &[0; 5], &1_i32.to_be_bytes(), b"a", &[0; STAT]].concat();
+        let names =
+            [&2_i32.to_be_bytes()[..], &1_i32.to_be_bytes(), b"a", &1_i32.to_be_bytes(), b"b"].concat();
+        let examples = [answer(7, &node.repeat(3)), answer(7, &names), answer(EVENT, &names)];
+        discox_testkit::fuzz::fuzz(&examples.each_ref().map(Vec::as_slice), |answer| {
+            let is_about_7 = int(answer, 0) == 7 && int(answer, 12) == 0 && answer.len() >= HEADER + 9;
+            let (first, rest) = (int(answer, HEADER), answer.len().saturating_sub(HEADER + 4));
+            if asked(GET_CHILDREN).is_answered(answer).is_ok() && is_about_7 {
+                assert!(usize::try_from(first).unwrap_or(0) <= rest / NAME);
+            }
+            if asked(MULTI_READ).is_answered(answer).is_ok() && is_about_7 && answer[HEADER + 4] == 0 {
+                assert!(first == GET_DATA || first == ERROR);
+            }
+            let _ = Asked::default().is_answered_too_long(answer);
+            is_there(answer);
+        });
+    }
+
     #[test]
     fn what_is_too_long_is_refused_by_its_number() {
         let asked = asked(GET_DATA);
