@@ -22,7 +22,8 @@ pub struct TlsConfig {
     pub cert: Option<Pem>,
     /// The private key of `cert`, as PEM: PKCS#8, PKCS#1 or SEC1, without a passphrase.
     pub key: Option<Secret>,
-    /// The name that the server's certificate must have. Default: the host of its address.
+    /// The name that the server's certificate must have. Default: the host of its address. With ZooKeeper it takes
+    /// what [`ConnectionConfig::guard`](crate::ConnectionConfig::guard) takes.
     pub server_name: Option<String>,
 }
 
