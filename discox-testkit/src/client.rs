@@ -1,4 +1,4 @@
-//! Which client crate the tests stand on, where a backend has several.
+//! Which client crate the tests stand on, where a backend has several, and whether it is guarded.
 
 use discox_core::{BackendType, ClientCrate};
 
@@ -13,4 +13,11 @@ pub fn client(backend: BackendType) -> Option<ClientCrate> {
         Ok(client) => (client.backend() == backend).then_some(client),
         Err(error) => panic!("DISCOX_TEST_CLIENT: {error}"),
     }
+}
+
+/// Whether `DISCOX_TEST_GUARD` is set and this backend knows a guard
+/// ([`ConnectionConfig::guard`](discox_core::ConnectionConfig::guard)).
+pub fn guard(backend: BackendType) -> bool {
+    let is_set = std::env::var_os("DISCOX_TEST_GUARD").is_some_and(|value| !value.is_empty());
+    is_set && backend == BackendType::Zookeeper
 }

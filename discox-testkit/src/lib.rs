@@ -17,4 +17,4 @@ pub mod server;
 pub mod wait;
 pub mod zookeeper;
 
-pub use client::client;
+pub use client::{client, guard};

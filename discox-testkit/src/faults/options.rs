@@ -1,5 +1,6 @@
-//! The suite on another client crate than the default one, which `DISCOX_TEST_CLIENT` names: the cells
-//! of its registry, less those that the crate cannot do. Its figures are not those of RELIABILITY.md.
+//! The suite on another client crate than the default one, which `DISCOX_TEST_CLIENT` names, or behind a guard
+//! (`DISCOX_TEST_GUARD`): the cells of its registry, less those that it cannot do. Its figures are not those of
+//! RELIABILITY.md.
 
 use discox_core::ClientCrate;
 
@@ -22,14 +23,21 @@ const EXCEPTIONS: [(ClientCrate, &str, &str); 2] = [
     ),
 ];
 
-/// Whether `DISCOX_TEST_CLIENT` names a client crate.
+/// Whether there is an option to be tested.
 pub(crate) fn are_tested() -> bool {
-    std::env::var_os("DISCOX_TEST_CLIENT").is_some_and(|name| !name.is_empty())
+    is_set("DISCOX_TEST_CLIENT") || is_set("DISCOX_TEST_GUARD")
 }
 
-/// Why a cell is not played on the client crate to be tested, if it is not.
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// Why a cell is not played on what is to be tested, if it is not.
 pub(crate) fn why_not(cell: &Cell) -> Option<&'static str> {
-    if !are_tested() {
+    if is_set("DISCOX_TEST_GUARD") && !crate::guard(backend(cell.kind)) {
+        return Some("this registry knows no guard");
+    }
+    if !is_set("DISCOX_TEST_CLIENT") {
         return None;
     }
     let Some(client) = crate::client(backend(cell.kind)) else {

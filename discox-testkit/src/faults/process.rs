@@ -64,6 +64,9 @@ impl Process {
         if let Some(client) = crate::client(stage.backend()) {
             process.args(["--client", client.as_str()]);
         }
+        if crate::guard(stage.backend()) {
+            process.arg("--guard");
+        }
         let log = File::create(folder.join("log"))?;
         process.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let spawned = process.kill_on_drop(true).spawn();

@@ -346,6 +346,7 @@ fn addresses(servers: &Servers, doors: &[Proxy], via: Via) -> Vec<String> {
 fn connection(settings: &Settings, backend: BackendType) -> ConnectionConfig {
     ConnectionConfig {
         client: crate::client(backend),
+        guard: crate::guard(backend),
         detection: settings.detection,
         session_timeout: Some(settings.ttl),
         ..Default::default()

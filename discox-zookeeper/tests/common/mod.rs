@@ -54,7 +54,8 @@ impl Server {
 }
 
 pub(crate) fn settings() -> ConnectionConfig {
-    ConnectionConfig { session_timeout: Some(SESSION), client: client(), ..Default::default() }
+    let guard = discox_testkit::guard(BackendType::Zookeeper);
+    ConnectionConfig { session_timeout: Some(SESSION), client: client(), guard, ..Default::default() }
 }
 
 /// The client crate to be tested.
