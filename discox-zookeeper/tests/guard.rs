@@ -9,11 +9,11 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use common::{A, DEADLINE, PREFIX, Server};
+use common::{A, DEADLINE, PREFIX, Server, registration};
 use discox_testkit::{server::Data, wait, zookeeper::Session};
 use discox_zookeeper::{
     ClientCrate, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, ErrorKind, LiteEndpoint,
-    RegisterConfig, RegisterState, Registry, RegistryConfig,
+    RegisterState, Registry, RegistryConfig,
 };
 use tokio::task::JoinHandle;
 
@@ -33,17 +33,6 @@ fn registry(server: &Server) -> Result<Arc<dyn Registry>> {
         },
         ..Default::default()
     })?)
-}
-
-fn registration() -> RegisterConfig {
-    RegisterConfig {
-        discover_prefix: PREFIX.into(),
-        service_name: "demo".into(),
-        service_endpoint: A.into(),
-        attr: "1".into(),
-        heart_beat_period: Duration::from_millis(500),
-        ..Default::default()
-    }
 }
 
 struct Watcher {

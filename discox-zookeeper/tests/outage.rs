@@ -33,17 +33,6 @@ fn registry(addresses: &[String]) -> Result<Arc<dyn Registry>> {
     })?)
 }
 
-fn registration() -> RegisterConfig {
-    RegisterConfig {
-        discover_prefix: PREFIX.into(),
-        service_name: "demo".into(),
-        service_endpoint: A.into(),
-        attr: "1".into(),
-        heart_beat_period: Duration::from_millis(500),
-        ..Default::default()
-    }
-}
-
 fn discovery() -> DiscoverConfig {
     DiscoverConfig { discover_prefix: PREFIX.into(), service_name: "demo".into(), ..Default::default() }
 }

@@ -94,6 +94,18 @@ pub(crate) fn service(name: &str) -> Service {
     Service::parse(PREFIX, name).unwrap()
 }
 
+/// Of `demo` at [`A`].
+pub(crate) fn registration() -> RegisterConfig {
+    RegisterConfig {
+        discover_prefix: PREFIX.into(),
+        service_name: "demo".into(),
+        service_endpoint: A.into(),
+        attr: "1".into(),
+        heart_beat_period: Duration::from_millis(500),
+        ..Default::default()
+    }
+}
+
 pub(crate) fn record(endpoint: &str) -> Record {
     record_at(PREFIX, "demo", endpoint)
 }
