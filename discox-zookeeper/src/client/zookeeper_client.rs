@@ -127,10 +127,9 @@ impl Dialler {
         } else {
             tasks.capture(connector.connect(&members)).await
         };
-        let inner = connected.map_err(|error| {
-            let why = relay.as_ref().and_then(|relay| relay.why().get());
-            why.unwrap_or_else(|| error.into())
-        })?;
+        // Also where another member has let us in: what the first one did is over.
+        let why = relay.as_ref().and_then(|relay| relay.why().take());
+        let inner = connected.map_err(|error| why.unwrap_or_else(|| error.into()))?;
         Ok(Client {
             states: inner.state_watcher(),
             tasks,
@@ -167,7 +166,7 @@ impl super::Client for Client {
         let why = self.relay().as_ref().map(Relay::why);
         async move {
             states.changed().await;
-            let why = why.and_then(|why| why.get());
+            let why = why.and_then(|why| why.take());
             why.or_else(|| ended(states.state()))
                 .unwrap_or_else(|| Fault::Disconnected("closed or silent".into()))
         }

@@ -10,7 +10,7 @@ mod pass;
 use std::{
     io,
     net::Ipv4Addr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -81,19 +81,19 @@ pub(super) struct Relay {
     /// Where the members are for the crate.
     pub(super) members: Vec<String>,
     why: Why,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl Relay {
     pub(super) async fn open(plan: &Arc<Plan>, members: &[String]) -> Answer<Self> {
         let unable = |error: io::Error| Fault::Disconnected(format!("no relay on the loopback: {error}"));
         let why = Why::default();
-        let mut relay = Self { members: Vec::new(), why: why.clone(), _serving: JoinSet::new() };
+        let mut relay = Self { members: Vec::new(), why: why.clone(), serving: JoinSet::new() };
         for member in members {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(unable)?;
             relay.members.push(listener.local_addr().map_err(unable)?.to_string());
             let way = Way { plan: plan.clone(), member: member.clone(), why: why.clone() };
-            relay._serving.spawn(serve(listener, way));
+            relay.serving.spawn(serve(listener, way));
         }
         Ok(relay)
     }
@@ -106,11 +106,16 @@ impl Relay {
 
 /// Why a server was left.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Why(Arc<OnceLock<String>>);
+pub(super) struct Why(Arc<Mutex<Option<String>>>);
 
 impl Why {
-    pub(super) fn get(&self) -> Option<Fault> {
-        self.0.get().cloned().map(Fault::Other)
+    /// Takes it, so that it is told of one connection only: the crate may try several members.
+    pub(super) fn take(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(Fault::Other)
+    }
+
+    fn put(&self, why: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
     }
 }
 
@@ -145,8 +150,7 @@ impl Way {
         if let Err(error) = self.pass_on(near).await
             && error.get_ref().is_some_and(|cause| cause.is::<Harm>())
         {
-            // The first one tells.
-            let _ = self.why.0.set(format!("{} was left: {error}", self.member));
+            self.why.put(format!("{} was left: {error}", self.member));
         }
     }
 
@@ -288,7 +292,7 @@ mod tests {
         timeout(SOON, near.read_to_end(&mut heard)).await.unwrap().unwrap();
         assert_eq!(heard, frame(b"good bye"));
         assert_eq!(served.await.unwrap().unwrap(), frame(b"hello").len());
-        assert_eq!(relay.why().get(), None);
+        assert_eq!(relay.why().take(), None);
     }
 
     #[tokio::test]
@@ -299,7 +303,7 @@ mod tests {
         assert_eq!(timeout(SOON, near.read_to_end(&mut Vec::new())).await.unwrap().unwrap(), 0);
         let why = timeout(SOON, async {
             loop {
-                match relay.why().get() {
+                match relay.why().take() {
                     Some(why) => return discox_core::Error::from(why),
                     None => tokio::task::yield_now().await,
                 }
