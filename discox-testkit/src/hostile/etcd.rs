@@ -63,8 +63,11 @@ const RECORD: &str = "/discox/hostile/demo/10.0.0.1:80";
 /// Records of a page, and events of a message.
 const BATCH: usize = 1_000;
 const PAGE_OF_HUGE: usize = 5;
+static HUGE: [u8; 1 << 20] = [b'x'; 1 << 20];
 /// What all messages say first: revision 1.
 const HEADER: [u8; 4] = [0x0a, 2, 0x18, 1];
+/// What a page says last: there are more.
+const MORE: [u8; 2] = [0x18, 1];
 
 type Outcome = Result<(), h2::Error>;
 
@@ -109,10 +112,12 @@ impl Inner {
 
     async fn list(&self, mut respond: SendResponse<Bytes>) -> Outcome {
         match self.what {
-            What::EndlessPages => good(respond, &self.page(BATCH, DIRECTORY, 10)).await,
-            What::ForeignPages => good(respond, &self.page(BATCH, "/discox/hostile/demo/deeper", 10)).await,
-            What::HugeValues => good(respond, &self.page(PAGE_OF_HUGE, DIRECTORY, 1 << 20)).await,
-            What::EmptyRecords => good(respond, &[&HEADER[..], &[0x12, 0].repeat(3 << 20)].concat()).await,
+            What::EndlessPages => good(respond, &self.page(DIRECTORY)).await,
+            What::ForeignPages => good(respond, &self.page("/discox/hostile/demo/deeper")).await,
+            What::HugeValues => good_parts(respond, self.page_of_huge()).await,
+            What::EmptyRecords => {
+                good_parts(respond, vec![Bytes::from_static(&HEADER), [0x12, 0].repeat(3 << 20).into()]).await
+            }
             What::Length(bytes) => {
                 let mut to = begun(&mut respond)?;
                 send(&mut to, [&[0][..], &bytes.to_be_bytes()].concat()).await?;
@@ -142,10 +147,22 @@ impl Inner {
     }
 
     /// A page of records, and the promise of more.
-    fn page(&self, count: usize, directory: &str, value: usize) -> Vec<u8> {
-        let value = vec![b'x'; value];
-        let records = (0..count).flat_map(|_| field(0x12, &record(&self.key(directory), &value)));
-        HEADER.into_iter().chain(records).chain([0x18, 1]).collect()
+    fn page(&self, directory: &str) -> Vec<u8> {
+        let records = (0..BATCH).flat_map(|_| field(0x12, &record(&self.key(directory), b"xxxxxxxxxx")));
+        HEADER.into_iter().chain(records).chain(MORE).collect()
+    }
+
+    /// The same of records with huge values: in parts, all of which share the one value that there is, since what
+    /// this takes is measured as if the victim took it.
+    fn page_of_huge(&self) -> Vec<Bytes> {
+        let mut parts = vec![Bytes::from_static(&HEADER)];
+        for _ in 0..PAGE_OF_HUGE {
+            let before = [keyed(&self.key(DIRECTORY)), head(0x2a, HUGE.len())].concat();
+            parts.push([head(0x12, before.len() + HUGE.len()), before].concat().into());
+            parts.push(Bytes::from_static(&HUGE));
+        }
+        parts.push(Bytes::from_static(&MORE));
+        parts
     }
 
     async fn watch(&self, mut respond: SendResponse<Bytes>) -> Outcome {
@@ -192,9 +209,17 @@ fn begun(respond: &mut SendResponse<Bytes>) -> Result<SendStream<Bytes>, h2::Err
     respond.send_response(head, false)
 }
 
-async fn good(mut respond: SendResponse<Bytes>, body: &[u8]) -> Outcome {
+async fn good(respond: SendResponse<Bytes>, body: &[u8]) -> Outcome {
+    good_parts(respond, vec![Bytes::copy_from_slice(body)]).await
+}
+
+/// The same of a body in parts.
+async fn good_parts(mut respond: SendResponse<Bytes>, body: Vec<Bytes>) -> Outcome {
     let mut to = begun(&mut respond)?;
-    send(&mut to, message(body)).await?;
+    send(&mut to, prefix(body.iter().map(Bytes::len).sum())).await?;
+    for part in body {
+        send(&mut to, part).await?;
+    }
     to.send_trailers(status("0", ""))
 }
 
@@ -227,24 +252,36 @@ async fn send(to: &mut SendStream<Bytes>, bytes: impl Into<Bytes>) -> Outcome {
 
 /// As gRPC sends it.
 fn message(body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    [&[0][..], &length.to_be_bytes(), body].concat()
+    [prefix(body.len()), body.to_vec()].concat()
+}
+
+/// What goes before a message of this length.
+fn prefix(length: usize) -> Vec<u8> {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    [&[0][..], &length.to_be_bytes()].concat()
 }
 
 fn record(key: &str, value: &[u8]) -> Vec<u8> {
-    // Version 1.
-    [field(0x0a, key.as_bytes()), vec![0x20, 1], field(0x2a, value)].concat()
+    [keyed(key), field(0x2a, value)].concat()
+}
+
+/// A record but for its value: of version 1.
+fn keyed(key: &str) -> Vec<u8> {
+    [field(0x0a, key.as_bytes()), vec![0x20, 1]].concat()
 }
 
 /// A field of bytes.
 fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut field = vec![tag];
-    let mut length = bytes.len();
+    [head(tag, bytes.len()), bytes.to_vec()].concat()
+}
+
+/// What goes before a field of that many bytes.
+fn head(tag: u8, mut length: usize) -> Vec<u8> {
+    let mut head = vec![tag];
     while length > 0x7f {
-        field.push(0x80 | (length & 0x7f) as u8);
+        head.push(0x80 | (length & 0x7f) as u8);
         length >>= 7;
     }
-    field.push(length as u8);
-    field.extend_from_slice(bytes);
-    field
+    head.push(length as u8);
+    head
 }

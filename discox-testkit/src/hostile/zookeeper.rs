@@ -1,7 +1,12 @@
 //! A ZooKeeper server that means no good, by its wire protocol. It grants sessions and answers `sync`, so that
 //! the connection counts as good.
 
-use std::{io, sync::OnceLock, time::Duration};
+use std::{
+    io,
+    iter::{once, repeat_n},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::{
@@ -44,6 +49,10 @@ const CHILDREN: i32 = 8;
 const GET: i32 = 4;
 const MULTI_READ: i32 = 22;
 const WATCH: i32 = 106;
+/// What follows it.
+const STAT: [u8; 68] = [0; 68];
+/// The most that a name takes in a list, in bytes.
+const NAME: usize = 24;
 
 /// The directory that the suite's service has.
 const DIRECTORY: &str = "/discox/hostile/demo";
@@ -57,7 +66,7 @@ impl Script for Mischief {
         // Protocol, session timeout in ms, session, password, not read-only.
         let hello =
             [&[0; 4][..], &4_000_i32.to_be_bytes(), &session.to_be_bytes(), &text(&"p".repeat(16)), &[0]];
-        send(&mut stream, &hello.concat()).await?;
+        send(&mut stream, &hello).await?;
         loop {
             let request = frame(&mut stream).await?;
             let (number, operation) = (int(&request, 0), int(&request, 4));
@@ -67,7 +76,11 @@ impl Script for Mischief {
                 _ => self.answer(number, operation, &request),
             };
             match (answer, *self) {
-                (Some(answer), _) => send(&mut stream, &answer).await?,
+                (Some(answer), _) => send(&mut stream, &[&answer]).await?,
+                (None, Self::MillionChildren) => {
+                    send(&mut stream, &[&reply(number, 0, b""), a_million()]).await?
+                }
+                (None, Self::HugeData) => huge_data(&mut stream, number, asked(&request)).await?,
                 (None, Self::Length(length)) => {
                     stream.write_all(&length.to_be_bytes()).await?;
                     return without_end(&mut stream, &[0; 64 * 1024]).await;
@@ -79,7 +92,7 @@ impl Script for Mischief {
 }
 
 impl Mischief {
-    /// The answer, none where it goes on without end.
+    /// The answer, none where it goes on without end, or is too long to be put together.
     fn answer(self, number: i32, operation: i32, request: &[u8]) -> Option<Vec<u8>> {
         Some(match self {
             Self::Length(_) => return None,
@@ -88,13 +101,11 @@ impl Mischief {
             Self::Empty => reply(number, 0, b""),
             _ if operation == WATCH => reply(number, 0, b""),
             Self::Claimed(count) if operation == CHILDREN => reply(number, 0, &count.to_be_bytes()),
-            Self::MillionChildren if operation == CHILDREN => reply(number, 0, a_million()),
+            Self::MillionChildren if operation == CHILDREN => return None,
             Self::HugeData if operation == CHILDREN => reply(number, 0, &names(100)),
             Self::EndlessEvents if operation == CHILDREN => reply(number, 0, &listed([FIRST.to_owned()])),
             Self::EndlessEvents if operation == MULTI_READ && is_about(request, DIRECTORY) => return None,
-            Self::HugeData if operation == MULTI_READ => {
-                reply(number, 0, &all_hold(&[b'x'; 1_000_000], request))
-            }
+            Self::HugeData if operation == MULTI_READ => return None,
             _ if operation == MULTI_READ => reply(number, 0, &all_gone(request)),
             // No such node.
             _ => reply(number, -101, b""),
@@ -114,7 +125,7 @@ async fn events(stream: TcpStream, read: &[u8]) -> io::Result<()> {
     let (from, to) = stream.into_split();
     let (mut from, to) = (BufReader::new(from), Mutex::new(to));
     let list = reply(int(read, 0), 0, &all_hold(ATTR.as_bytes(), read));
-    send(&mut *to.lock().await, &list).await?;
+    send(&mut *to.lock().await, &[&list]).await?;
     let probes = async {
         loop {
             let request = frame(&mut from).await?;
@@ -123,7 +134,7 @@ async fn events(stream: TcpStream, read: &[u8]) -> io::Result<()> {
                 SYNC => reply(int(&request, 0), 0, &text("/")),
                 _ => continue,
             };
-            send(&mut *to.lock().await, &answer).await?;
+            send(&mut *to.lock().await, &[&answer]).await?;
         }
     };
     let events = async {
@@ -146,13 +157,23 @@ fn event(next: &mut u32) -> Vec<u8> {
     // Created, connected.
     let body = [&1_i32.to_be_bytes()[..], &3_i32.to_be_bytes(), &text(&path)].concat();
     let frame = reply(-1, 0, &body);
-    [&length(&frame)[..], &frame].concat()
+    [&length(frame.len())[..], &frame].concat()
 }
 
-/// Made once: others wait for it.
+/// Made once, others wait for it, and sent from there: what this takes is measured as if the victim took it.
 fn a_million() -> &'static [u8] {
     static MILLION: OnceLock<Vec<u8>> = OnceLock::new();
     MILLION.get_or_init(|| names(1_000_000))
+}
+
+/// So many nodes with huge data, all of which is the same in memory, for the same reason.
+async fn huge_data(stream: &mut BufReader<TcpStream>, number: i32, nodes: usize) -> io::Result<()> {
+    static HUGE: [u8; 1_000_000] = [b'x'; 1_000_000];
+    let (head, before, end) = (reply(number, 0, b""), before_data(&HUGE), end());
+    let node = [&before[..], &HUGE, &STAT];
+    let parts: Vec<&[u8]> =
+        once(&head[..]).chain(repeat_n(node, nodes).flatten()).chain([&end[..]]).collect();
+    send(stream, &parts).await
 }
 
 fn names(count: u32) -> Vec<u8> {
@@ -162,8 +183,10 @@ fn names(count: u32) -> Vec<u8> {
 /// These children.
 fn listed(names: impl IntoIterator<Item = String, IntoIter: ExactSizeIterator>) -> Vec<u8> {
     let names = names.into_iter();
-    let count = i32::try_from(names.len()).unwrap_or(i32::MAX);
-    count.to_be_bytes().into_iter().chain(names.flat_map(|name| text(&name))).collect()
+    let mut list = Vec::with_capacity(4 + NAME * names.len());
+    list.extend(length(names.len()));
+    names.for_each(|name| list.extend(text(&name)));
+    list
 }
 
 fn name(number: u32) -> String {
@@ -178,8 +201,13 @@ fn asked(request: &[u8]) -> usize {
 
 /// Every node that a multi-read asks for has this data.
 fn all_hold(data: &[u8], request: &[u8]) -> Vec<u8> {
-    let one = [&GET.to_be_bytes()[..], &[0; 5], &length(data), data, &[0; 68]].concat();
+    let one = [&before_data(data), data, &STAT].concat();
     [one.repeat(asked(request)), end()].concat()
+}
+
+/// What stands before a node's data in the answer to a multi-read.
+fn before_data(data: &[u8]) -> Vec<u8> {
+    [&GET.to_be_bytes()[..], &[0; 5], &length(data.len())].concat()
 }
 
 fn all_gone(request: &[u8]) -> Vec<u8> {
@@ -204,17 +232,21 @@ async fn frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
-async fn send(stream: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
-    stream.write_all(&length(frame)).await?;
-    stream.write_all(frame).await
+/// Sends a frame, which is these parts.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), parts: &[&[u8]]) -> io::Result<()> {
+    stream.write_all(&length(parts.iter().map(|part| part.len()).sum())).await?;
+    for part in parts {
+        stream.write_all(part).await?;
+    }
+    Ok(())
 }
 
 fn text(text: &str) -> Vec<u8> {
-    [&length(text.as_bytes())[..], text.as_bytes()].concat()
+    [&length(text.len())[..], text.as_bytes()].concat()
 }
 
-fn length(bytes: &[u8]) -> [u8; 4] {
-    i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_be_bytes()
+fn length(bytes: usize) -> [u8; 4] {
+    i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes()
 }
 
 /// The number at this place of a request, 0 where it is shorter.
