@@ -5,13 +5,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write,
     slice::from_ref,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
 
 use discox_core::{
     Result,
-    backend::{Held, Loss},
+    backend::{Held, Loss, lock},
     key::Record,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -290,10 +290,6 @@ impl Drop for Beat<'_> {
             memory.forget();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

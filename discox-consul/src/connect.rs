@@ -6,13 +6,13 @@ use std::{
     collections::HashMap,
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use discox_core::{
     BackendType, ClientCrate, ConnectionConfig, Error, Result, Secret, TlsConfig,
-    backend::{Members, Skips},
+    backend::{Members, Skips, lock},
     key::{Endpoint, Service},
 };
 
@@ -110,7 +110,7 @@ impl Connector {
     /// What has been warned of, so that a reconnect does not warn again.
     pub(crate) fn skips(&self, service: &Service) -> Arc<Mutex<Skips>> {
         let new = || Arc::new(Mutex::new(Skips::new(BackendType::Consul, service.clone())));
-        let mut skips = self.skips.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut skips = lock(&self.skips);
         skips.entry(service.clone()).or_insert_with(new).clone()
     }
 }

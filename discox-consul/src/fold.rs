@@ -1,13 +1,10 @@
 //! From Consul's instances to a list of endpoints.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use bytes::Bytes;
 use discox_core::{
-    backend::{Skips, Snapshot},
+    backend::{Skips, Snapshot, lock},
     key::Service,
 };
 
@@ -48,7 +45,7 @@ pub(crate) fn fold(
             }
             Ok(None) => {}
             Err(reason) => {
-                skips.lock().unwrap_or_else(PoisonError::into_inner).skip(&instance.service.id, reason);
+                lock(skips).skip(&instance.service.id, reason);
             }
         }
     }

@@ -3,10 +3,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use discox_core::key::Incarnation;
+use discox_core::{backend::lock, key::Incarnation};
 use tokio::sync::Notify;
 
 use crate::layout::Stamp;
@@ -127,7 +127,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tables)
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use discox_core::{BackendType, Error, ErrorKind, Result};
+use discox_core::{BackendType, Error, ErrorKind, Result, backend::lock};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
@@ -103,7 +103,7 @@ impl Turns {
 
     /// Frees the places of queries that have ended by now; when the next one will be.
     fn release_abandoned(&self) -> Option<Instant> {
-        let mut abandoned = self.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut abandoned = lock(&self.abandoned);
         let now = Instant::now();
         abandoned.retain(|(until, _)| *until > now);
         abandoned.iter().map(|(until, _)| *until).min()
@@ -120,7 +120,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            let mut abandoned = self.turns.abandoned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut abandoned = lock(&self.turns.abandoned);
             abandoned.push((self.until, place));
         }
     }

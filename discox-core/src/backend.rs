@@ -16,6 +16,7 @@ use crate::{
 pub use crate::{
     backoff::jittered,
     budget::{Budget, Exceeded},
+    lock::lock,
     members::Members,
     pulse::Pulse,
     skips::Skips,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use tokio::{
 use crate::{
     backend::{Held, Loss},
     key::{Incarnation, Record},
+    lock::lock,
 };
 
 /// The claims of one connection.
@@ -28,7 +29,7 @@ pub(crate) struct Claims<R> {
 struct Table<R> {
     /// Who may write a record, by its key: of several registrations of one endpoint in this process
     /// the latest.
-    slots: HashMap<String, Slot>,
+    slots: HashMap<Arc<str>, Slot>,
     held: BTreeMap<Incarnation, Claim<R>>,
 }
 
@@ -95,7 +96,7 @@ impl<R: Clone> Claims<R> {
     /// Takes the record's slot; whoever had it is superseded.
     pub(crate) fn enter(&self, record: &Record, cell: &Arc<Cell>) {
         let mut table = lock(&self.table);
-        let slot = table.slots.entry(record.key()).or_insert_with(|| Slot::new(record, cell));
+        let slot = table.slots.entry(record.key().clone()).or_insert_with(|| Slot::new(record, cell));
         if slot.owner != record.incarnation {
             slot.cell.tell(Loss::Superseded);
             slot.owner = record.incarnation;
@@ -106,28 +107,29 @@ impl<R: Clone> Claims<R> {
     /// Takes the record's slot if nobody else in this process has it.
     pub(crate) fn enter_if_free(&self, record: &Record, cell: &Arc<Cell>) -> bool {
         let mut table = lock(&self.table);
-        table.slots.entry(record.key()).or_insert_with(|| Slot::new(record, cell)).owner == record.incarnation
+        table.slots.entry(record.key().clone()).or_insert_with(|| Slot::new(record, cell)).owner
+            == record.incarnation
     }
 
     /// Gives the record's slot up.
     pub(crate) fn leave(&self, record: &Record) {
         let mut table = lock(&self.table);
-        if table.slots.get(&record.key()).is_some_and(|slot| slot.owner == record.incarnation) {
-            table.slots.remove(&record.key());
+        if table.slots.get(record.key()).is_some_and(|slot| slot.owner == record.incarnation) {
+            table.slots.remove(record.key());
         }
         table.held.remove(&record.incarnation);
     }
 
     /// Whether this incarnation may write the record.
     pub(crate) fn owns(&self, record: &Record) -> bool {
-        lock(&self.table).slots.get(&record.key()).is_some_and(|slot| slot.owner == record.incarnation)
+        lock(&self.table).slots.get(record.key()).is_some_and(|slot| slot.owner == record.incarnation)
     }
 
     /// Waits for the turn to write a record: requests for one record go out one after the other, so
     /// that a withdrawal under way cannot hit the registration that follows it. None when the slot
     /// is free: then there is nothing to write.
     pub(crate) async fn turn(&self, record: &Record) -> Option<OwnedSemaphorePermit> {
-        let turn = lock(&self.table).slots.get(&record.key()).map(|slot| slot.turn.clone())?;
+        let turn = lock(&self.table).slots.get(record.key()).map(|slot| slot.turn.clone())?;
         turn.acquire_owned().await.ok()
     }
 
@@ -180,8 +182,4 @@ impl Slot {
     fn new(record: &Record, cell: &Arc<Cell>) -> Self {
         Self { owner: record.incarnation, cell: cell.clone(), turn: Arc::new(Semaphore::new(1)) }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

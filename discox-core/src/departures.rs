@@ -3,13 +3,13 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::{sync::Notify, time::timeout};
 use tracing::debug;
 
-use crate::{Error, backend::Link, backoff::Backoff, key::Record, link::Shared};
+use crate::{Error, backend::Link, backoff::Backoff, key::Record, link::Shared, lock::lock};
 
 /// A record to be withdrawn, with what fences the withdrawal.
 type Departure<R> = (Arc<Record>, Option<R>);
@@ -50,7 +50,7 @@ impl<R: Clone + Send + Sync> Departures<R> {
     }
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Departure<R>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// Withdraws what has been left, one after the other, as long as the link is in use.

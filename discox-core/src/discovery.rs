@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use crate::{
     backend::{Link, SourceOptions},
     key::Service,
     link::Hub,
+    lock::lock,
     watcher::Watcher,
 };
 
@@ -30,7 +31,7 @@ pub(crate) struct Discovery<L: Link> {
     phase: Mutex<Phase>,
     stopping: watch::Sender<bool>,
     ended: watch::Sender<bool>,
-    status: watch::Sender<DiscoverStatus>,
+    status: Mutex<DiscoverStatus>,
 }
 
 /// What is to be watched, and how.
@@ -67,12 +68,12 @@ impl<L: Link> Discovery<L> {
             phase: Mutex::new(Phase::New),
             stopping: watch::Sender::new(false),
             ended: watch::Sender::new(false),
-            status: watch::Sender::new(DiscoverStatus::new()),
+            status: Mutex::new(DiscoverStatus::new()),
         })
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.phase)
     }
 
     async fn stop_asked(&self) {
@@ -101,7 +102,7 @@ impl<L: Link> Discover for Discovery<L> {
             }
         }
         let _end = End { discovery: self, cacher: &*cacher };
-        self.status.send_modify(|status| status.enter(DiscoverState::Connecting));
+        lock(&self.status).enter(DiscoverState::Connecting);
         self.hub.ensure_running();
         let callbacks = Callbacks { cacher: &*cacher, discovery: self.id() };
         let outcome = tokio::select! {
@@ -119,7 +120,7 @@ impl<L: Link> Discover for Discovery<L> {
         let before = std::mem::replace(&mut *self.phase(), Phase::Stopped);
         self.stopping.send_replace(true);
         if before == Phase::New {
-            self.status.send_modify(|status| status.enter(DiscoverState::Stopped));
+            lock(&self.status).enter(DiscoverState::Stopped);
             self.ended.send_replace(true);
         }
         if INSIDE.get() != Some(self.id()) {
@@ -128,7 +129,7 @@ impl<L: Link> Discover for Discovery<L> {
     }
 
     fn status(&self) -> DiscoverStatus {
-        let mut status = self.status.borrow().clone();
+        let mut status = lock(&self.status).clone();
         match status.state {
             DiscoverState::Synced => {
                 status.last_confirmed =
@@ -164,7 +165,7 @@ impl<L: Link> Drop for End<'_, L> {
         if discovery.owns_hub {
             discovery.hub.halt();
         }
-        discovery.status.send_modify(|status| status.enter(DiscoverState::Stopped));
+        lock(&discovery.status).enter(DiscoverState::Stopped);
         // A panic here would abort the process if another one is under way.
         let _ = Callbacks { cacher: *cacher, discovery: discovery.id() }
             .call(|cacher| cacher.on_event(&Event::Ended));

@@ -1,7 +1,7 @@
 //! The one keep-alive loop: whatever happens to the registry, the record is written again.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use crate::{
     claims::Cell,
     key::Record,
     link::{Shared, Up},
+    lock::lock,
 };
 
 /// A registration's loop and what its handle shares with it.
@@ -87,7 +88,7 @@ impl<L: Link> Keeper<L> {
 
     /// Whether the registry may hold something of ours, and the receipt if that is known.
     pub(crate) fn written(&self) -> Option<Option<L::Receipt>> {
-        match &*self.written.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.written) {
             Written::Nothing => None,
             Written::Perhaps => Some(None),
             Written::Certainly(receipt) => Some(Some(receipt.clone())),
@@ -250,6 +251,6 @@ impl<L: Link> Keeper<L> {
     }
 
     fn note_written(&self, written: Written<L::Receipt>) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        *lock(&self.written) = written;
     }
 }

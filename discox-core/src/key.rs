@@ -175,6 +175,7 @@ pub struct Record {
     pub ttl: Duration,
     /// A check that the registry runs itself, where the backend can.
     pub health_check: Option<Arc<str>>,
+    key: Arc<str>,
 }
 
 impl Record {
@@ -195,9 +196,12 @@ impl Record {
             let reason = format!("must be longer than the heart beat period of {period:?}, and at most 72 h");
             return Err(Error::config("ttl", format_args!("{ttl:?}"), reason));
         }
+        let service = Service::parse(&config.discover_prefix, &config.service_name)?;
+        let endpoint = Endpoint::parse(&config.service_endpoint)?;
         Ok(Self {
-            service: Service::parse(&config.discover_prefix, &config.service_name)?,
-            endpoint: Endpoint::parse(&config.service_endpoint)?,
+            key: format!("{service}/{endpoint}").into(),
+            service,
+            endpoint,
             incarnation: Incarnation::new(),
             period,
             ttl,
@@ -206,14 +210,14 @@ impl Record {
     }
 
     /// `{prefix}/{service}/{endpoint}`: where the record is, in registries that have paths.
-    pub fn key(&self) -> String {
-        format!("{}/{}", self.service, self.endpoint)
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
     }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.service, self.endpoint)
+        f.write_str(&self.key)
     }
 }
 

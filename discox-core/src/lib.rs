@@ -31,6 +31,7 @@ mod keeper;
 pub mod key;
 mod link;
 mod lite;
+mod lock;
 mod members;
 mod mirror;
 mod pulse;

@@ -1,7 +1,7 @@
 //! One connection kept alive, shared by many: the only place that connects and connects again.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use crate::{
     claims::Claims,
     departures::Departures,
     heartbeat,
+    lock::lock,
 };
 
 /// Requests that registrations and discoveries have under way at once on one connection, when all
@@ -89,7 +90,7 @@ impl<L: Link> Hub<L> {
 
     /// Starts the task unless it runs or the connection was closed. Needs a runtime.
     pub(crate) fn ensure_running(&self) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = lock(&self.task);
         if task.is_none() && !matches!(*self.state.borrow(), State::Closed) {
             *task = Some(tokio::spawn(keep_connected(self.shared.clone())));
         }
@@ -119,7 +120,7 @@ impl<L: Link> Hub<L> {
     }
 
     fn take_task(&self) -> Option<JoinHandle<()>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.task).take()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ready-made cache: many readers that never wait for the writer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     Error, Snapshot, Update,
     endpoint::{EndpointCacher, Event},
+    lock::lock,
 };
 
 /// The current endpoints of one service: fed by a discovery, read from anywhere.
@@ -261,11 +262,6 @@ impl Changes {
             }
         }
     }
-}
-
-/// A panic while writing leaves the last published snapshot whole, so that poison means nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -87,7 +87,13 @@ impl Mirror {
     }
 
     /// Changes that followed. Of several of one endpoint the last counts.
-    pub(crate) fn change(&mut self, changes: Vec<Change>, now: Instant) -> Vec<Update> {
+    pub(crate) fn change(&mut self, mut changes: Vec<Change>, now: Instant) -> Vec<Update> {
+        // Most come alone, and then there is nothing to be sorted.
+        if changes.len() == 1
+            && let Some(only) = changes.pop()
+        {
+            return self.change_one(only, now);
+        }
         let mut updates = Vec::with_capacity(changes.len());
         let mut last: HashMap<Arc<str>, Option<Bytes>> = HashMap::with_capacity(changes.len());
         for change in changes {
@@ -104,6 +110,14 @@ impl Mirror {
         updates.extend(puts.into_iter().filter_map(|(endpoint, attr)| self.put(endpoint, attr?)));
         updates.extend(deletes.into_iter().filter_map(|(endpoint, _)| self.delete(endpoint, now)));
         adds_first(updates)
+    }
+
+    fn change_one(&mut self, change: Change, now: Instant) -> Vec<Update> {
+        match change {
+            Change::Put(endpoint, attr) => self.put(endpoint, attr).into_iter().collect(),
+            Change::Delete(endpoint) => self.delete(endpoint, now).into_iter().collect(),
+            Change::Reset(list) => self.replace(list, now),
+        }
     }
 
     /// When the next held removal is due, if the registry stays reachable.

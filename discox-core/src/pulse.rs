@@ -1,7 +1,7 @@
 //! What the parts that use a connection and the part that keeps it tell each other.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -9,6 +9,8 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep},
 };
+
+use crate::lock::lock;
 
 /// A busy machine must not be taken for a dead one.
 const SHORTEST_DETECTION: Duration = Duration::from_secs(1);
@@ -60,7 +62,7 @@ impl Pulse {
     }
 
     fn detection_lock(&self) -> MutexGuard<'_, Duration> {
-        self.0.detection.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.detection)
     }
 
     /// Something failed on this connection: is it still alive?

@@ -1,7 +1,7 @@
 //! One registered endpoint: the handle, and what `start`, `update_attr` and `stop` do.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::{
     Error, ErrorKind, Register, RegisterConfig, RegisterState, RegisterStatus, Result, backend::Link,
-    backoff::Backoff, departures, keeper::Keeper, key::Record, link::Hub,
+    backoff::Backoff, departures, keeper::Keeper, key::Record, link::Hub, lock::lock,
 };
 
 /// What is left of a stop's time for ending a connection of its own.
@@ -48,7 +48,7 @@ impl<L: Link> Registration<L> {
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.phase)
     }
 
     fn stopped(&self) -> Error {

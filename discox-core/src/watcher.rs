@@ -1,11 +1,15 @@
 //! The one watch loop: open, follow, and after any failure open again and diff.
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
-
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
 };
+
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::{
@@ -14,6 +18,7 @@ use crate::{
     backoff::Backoff,
     discovery::{Callbacks, Plan},
     link::{STEADY, Shared, Up},
+    lock::lock,
     mirror::Mirror,
 };
 
@@ -26,7 +31,7 @@ pub(crate) struct Watcher<'a, L: Link> {
     shared: Arc<Shared<L>>,
     plan: &'a Plan,
     callbacks: Callbacks<'a>,
-    status: &'a watch::Sender<DiscoverStatus>,
+    status: &'a Mutex<DiscoverStatus>,
     mirror: Mirror,
     synced: bool,
     /// The outage that the cacher has been told of.
@@ -44,7 +49,7 @@ impl<'a, L: Link> Watcher<'a, L> {
         shared: Arc<Shared<L>>,
         plan: &'a Plan,
         callbacks: Callbacks<'a>,
-        status: &'a watch::Sender<DiscoverStatus>,
+        status: &'a Mutex<DiscoverStatus>,
     ) -> Self {
         let mirror = Mirror::new(plan.grace, &shared.settings);
         Self { shared, plan, callbacks, status, mirror, synced: false, outage: None, slow_opens: 0 }
@@ -77,6 +82,8 @@ impl<'a, L: Link> Watcher<'a, L> {
         self.take_in(|mirror| mirror.reset(list, Instant::now())).await?;
         self.in_sync()?;
         let mut heard = self.shared.pulse.heard();
+        let shared = self.shared.clone();
+        let mut lost = pin!(shared.lost(up.0));
         loop {
             let changes = {
                 // What it has under way is kept while other things are done.
@@ -85,7 +92,7 @@ impl<'a, L: Link> Watcher<'a, L> {
                     let due = self.mirror.due(Instant::now());
                     tokio::select! {
                         biased;
-                        error = self.shared.lost(up.0) => return Err(error),
+                        error = &mut lost => return Err(error),
                         changes = &mut next => break changes,
                         () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                             self.take_in(|mirror| mirror.release(Instant::now())).await?;
@@ -198,15 +205,14 @@ impl<'a, L: Link> Watcher<'a, L> {
 
     fn report(&self, change: impl FnOnce(&mut DiscoverStatus)) {
         let (held, grace_left): (usize, Duration) = self.mirror.holding(Instant::now());
-        self.status.send_modify(|status| {
-            status.endpoints = self.mirror.len();
-            status.held = held;
-            status.grace_left = grace_left;
-            if status.state == DiscoverState::Synced {
-                status.last_confirmed = Some(Instant::now().into_std());
-            }
-            change(status);
-        });
+        let mut status = lock(self.status);
+        status.endpoints = self.mirror.len();
+        status.held = held;
+        status.grace_left = grace_left;
+        if status.state == DiscoverState::Synced {
+            status.last_confirmed = Some(Instant::now().into_std());
+        }
+        change(&mut status);
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
+use discox_core::backend::lock;
 use tokio::{
     sync::{Notify, OnceCell},
     time::Instant,
@@ -46,7 +47,7 @@ pub(crate) struct Leases {
 struct Table {
     groups: Vec<Arc<Group>>,
     /// The records that are wanted in the registry, by key.
-    wanted: HashMap<String, Arc<Group>>,
+    wanted: HashMap<Arc<str>, Arc<Group>>,
     earlier: VecDeque<i64>,
     /// Withdrawn while a request to write them may have been under way, and since when.
     doubtful: VecDeque<(Instant, String)>,
@@ -70,7 +71,7 @@ impl Leases {
     /// seconds when there is none to join. Concurrent callers share one grant.
     pub(crate) async fn join<E, F>(
         &self,
-        key: &str,
+        key: &Arc<str>,
         ttl: Duration,
         grant: impl FnOnce(i64) -> F,
     ) -> Result<Lease, E>
@@ -157,19 +158,19 @@ impl Leases {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 
 impl Table {
-    fn join(&mut self, key: &str, seconds: i64) -> Arc<Group> {
+    fn join(&mut self, key: &Arc<str>, seconds: i64) -> Arc<Group> {
         let current = self.wanted.remove(key).filter(|group| group.seconds == seconds && self.has(group));
         let group = current.or_else(|| self.roomy(seconds)).unwrap_or_else(|| {
             let group = Arc::new(Group { seconds, lease: OnceCell::new() });
             self.groups.push(group.clone());
             group
         });
-        self.wanted.insert(key.to_owned(), group.clone());
+        self.wanted.insert(key.clone(), group.clone());
         group
     }
 
@@ -213,7 +214,7 @@ mod tests {
                 let id = self.0.fetch_add(1, Ordering::Relaxed) + 1;
                 Ok::<_, ()>(Lease { id, ttl: Duration::from_secs(seconds.unsigned_abs()) })
             };
-            leases.join(key, ttl, grant).await.unwrap().id
+            leases.join(&key.into(), ttl, grant).await.unwrap().id
         }
     }
 

@@ -159,7 +159,7 @@ impl Link for Etcd {
     }
 
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
-        self.remove(&record.key(), receipt).await
+        self.remove(record.key(), receipt).await
     }
 
     async fn verify(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {

@@ -56,11 +56,11 @@ impl Etcd {
     ) -> Result<Registered<Receipt>> {
         let key = record.key();
         for _ in 0..ATTEMPTS {
-            let lease = self.leases().join(&key, record.ttl, |seconds| self.grant(seconds)).await?;
+            let lease = self.leases().join(key, record.ttl, |seconds| self.grant(seconds)).await?;
             let written = match (take, known.take()) {
-                (Take::Over, _) => self.put(&key, attr, lease).await,
-                (Take::Back, Some(revision)) => self.put_over(&key, attr, lease, revision).await,
-                (Take::Back, None) => self.take_back(&key, attr, lease).await,
+                (Take::Over, _) => self.put(key, attr, lease).await,
+                (Take::Back, Some(revision)) => self.put_over(key, attr, lease, revision).await,
+                (Take::Back, None) => self.take_back(key, attr, lease).await,
             };
             match written {
                 Ok(Written::At(revision)) => {
@@ -68,7 +68,7 @@ impl Etcd {
                 }
                 Ok(Written::Raced) => {}
                 Ok(Written::Superseded) => {
-                    self.leases().leave(&key);
+                    self.leases().leave(key);
                     return Err(
                         self.here(Error::new(ErrorKind::Superseded, "the record is on another lease"))
                     );
@@ -214,7 +214,7 @@ impl Etcd {
 
     /// Reads one record and says what is wrong with it, if anything is.
     async fn loss(&self, held: &Held<Receipt>) -> Result<Option<Loss>> {
-        let found = self.look_at(&held.record.key()).await.map_err(|error| self.failed(error))?;
+        let found = self.look_at(held.record.key()).await.map_err(|error| self.failed(error))?;
         Ok(match found.kvs().first() {
             None => Some(Loss::Gone),
             Some(kv) if kv.mod_revision() == held.receipt.revision => None,

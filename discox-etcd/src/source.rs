@@ -1,11 +1,11 @@
 //! Discovery: a list pinned to one revision, and the watch that follows it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
-    backend::{Budget, Change, Skips, Snapshot, Source, Watch},
+    backend::{Budget, Change, Skips, Snapshot, Source, Watch, lock},
     key::{Endpoint, Service},
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue, WatchOptions, WatchStream};
@@ -159,7 +159,7 @@ impl Directory {
             Ok(endpoint) => endpoint.map(Arc::from),
             Err(reason) => {
                 let name = String::from_utf8_lossy(key.strip_prefix(self.start.as_bytes()).unwrap_or(key));
-                self.skips.lock().unwrap_or_else(PoisonError::into_inner).skip(&name, reason);
+                lock(&self.skips).skip(&name, reason);
                 None
             }
         }

@@ -162,14 +162,14 @@ async fn losses_among_many_records_are_found() -> Result<()> {
         held.push(hold(&link, record(&format!("10.0.0.1:{port}"), 60)?, "1").await?);
     }
     assert_eq!(link.verify(&held).await?, []);
-    server.tool(&["put", &held[7].record.key(), "by hand"]).await?;
-    server.tool(&["del", &held[250].record.key()]).await?;
+    server.tool(&["put", held[7].record.key(), "by hand"]).await?;
+    server.tool(&["del", held[250].record.key()]).await?;
     assert_eq!(link.verify(&held).await?, [(7, Loss::Altered), (250, Loss::Gone)]);
     for lost in [7, 250] {
         held[lost].receipt = link.register(&held[lost].record, "1", Take::Back).await?.receipt;
     }
     // Still on its lease: found in turn.
-    server.tool(&["put", "--ignore-lease", &held[99].record.key(), "by hand"]).await?;
+    server.tool(&["put", "--ignore-lease", held[99].record.key(), "by hand"]).await?;
     let found = async || link.verify(&held).await.is_ok_and(|lost| lost == [(99, Loss::Altered)]);
     eventually(DEADLINE, "the alteration to be found", found).await?;
 

@@ -4,13 +4,13 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use bytes::Bytes;
-use discox_core::{Error, ErrorKind, Result, key::Service};
+use discox_core::{Error, ErrorKind, Result, backend::lock, key::Service};
 use tokio::sync::watch;
 
 use crate::topic::{Stored, Topic};
@@ -211,9 +211,4 @@ impl fmt::Debug for Store {
             .field("condition", &condition)
             .finish_non_exhaustive()
     }
-}
-
-/// Nothing here panics while it holds a lock, so that poison means nothing.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError},
+    sync::{Arc, Mutex, Once, OnceLock},
     time::Duration,
 };
 
 use discox_core::{
     BackendType, ConnectionConfig, Error, Result,
-    backend::{Pulse, Skips},
+    backend::{Pulse, Skips, lock},
     key::Service,
 };
 use tokio::time::timeout;
@@ -177,9 +177,4 @@ impl Zookeeper {
         self.connector.dialler.forget();
         self.client.close().await;
     }
-}
-
-/// A lock for the moment: nobody panics while holding it, and if so the data is still fine.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

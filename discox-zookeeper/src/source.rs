@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use discox_core::{
     Result,
-    backend::{Budget, Change, Exceeded, Skips, Snapshot, Source, Watch},
+    backend::{Budget, Change, Exceeded, Skips, Snapshot, Source, Watch, lock},
     key::{Endpoint, Service},
 };
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -16,7 +16,6 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::{
     Zookeeper,
     client::{Fault, Node},
-    connect::lock,
     oneshot::Oneshot,
     recursive::Recursive,
 };

@@ -1,8 +1,8 @@
 //! The ACL token. Nothing here can be printed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use discox_core::{Denial, Error, Result, Secret};
+use discox_core::{Denial, Error, Result, Secret, backend::lock};
 use zeroize::Zeroizing;
 
 /// Where the token comes from, and what was read of it last. It is read anew for every connection, and
@@ -30,7 +30,7 @@ impl Token {
 
     /// What to send, if anything.
     pub(super) fn text(&self) -> Result<Option<Text>> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         if last.is_none() {
             *last = self.read()?;
         }
@@ -39,7 +39,7 @@ impl Token {
 
     /// Consul wants more than what was read last.
     pub(super) fn forget(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.last) = None;
     }
 
     fn read(&self) -> Result<Option<Text>> {

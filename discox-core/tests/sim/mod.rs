@@ -335,20 +335,20 @@ impl Link for SimLink {
         };
         let receipt = self.world.ask(|state| {
             Self::alive(state, self.session)?;
-            let foreign = state.records.get(&record.key()).and_then(|found| found.incarnation);
+            let foreign = state.records.get(&**record.key()).and_then(|found| found.incarnation);
             if take == Take::Back && foreign.is_some_and(|foreign| foreign != record.incarnation) {
                 return Err(Error::new(ErrorKind::Superseded, "held by another"));
             }
-            Ok(state.put(&record.key(), stored))
+            Ok(state.put(record.key(), stored))
         });
         Ok(Registered { receipt: receipt.await?, ttl: SESSION })
     }
 
     async fn withdraw(&self, record: &Record, _: Option<&u64>) -> Result<()> {
         let delete = |state: &mut State| {
-            let key = record.key();
-            if state.records.get(&key).is_some_and(|found| found.incarnation == Some(record.incarnation)) {
-                state.delete(&key);
+            let key = &**record.key();
+            if state.records.get(key).is_some_and(|found| found.incarnation == Some(record.incarnation)) {
+                state.delete(key);
             }
             Ok(())
         };
@@ -359,7 +359,7 @@ impl Link for SimLink {
         let verify = |state: &mut State| {
             Self::alive(state, self.session)?;
             state.sessions.insert(self.session, Instant::now() + SESSION);
-            let loss = |held: &Held<u64>| match state.records.get(&held.record.key()) {
+            let loss = |held: &Held<u64>| match state.records.get(&**held.record.key()) {
                 None => Some(Loss::Gone),
                 Some(found) if found.incarnation.is_some_and(|owner| owner != held.record.incarnation) => {
                     Some(Loss::Superseded)

@@ -12,14 +12,14 @@ mod watches;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
 use async_trait::async_trait;
-use discox_core::{BackendType, ConnectionConfig};
+use discox_core::{BackendType, ConnectionConfig, backend::lock};
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use tracing::info;
 use zookeeper_client::{
@@ -71,7 +71,7 @@ impl super::Dialler for Dialler {
     }
 
     fn forget(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.last) = None;
     }
 }
 
@@ -81,7 +81,7 @@ impl Dialler {
     }
 
     async fn resume(&self, options: &Options) -> Answer<Client> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = lock(&self.last).clone();
         let client = match self.session(options, last.clone()).await {
             Err(Fault::Expired) if last.is_some() => {
                 super::Dialler::forget(self);
@@ -89,7 +89,7 @@ impl Dialler {
             }
             client => client?,
         };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.info.clone());
+        *lock(&self.last) = Some(client.info.clone());
         Ok(client)
     }
 
@@ -180,7 +180,7 @@ impl super::Client for Client {
     }
 
     async fn close(&self) {
-        drop(self.inner.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.inner).take());
         let mut states = self.states.clone();
         let lost = async {
             while states.state() != SessionState::Disconnected {
@@ -281,7 +281,7 @@ impl super::Client for Client {
 
 impl Client {
     fn relay(&self) -> MutexGuard<'_, Option<Relay>> {
-        self.relay.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.relay)
     }
 
     fn has_old_servers(&self) -> bool {
@@ -315,7 +315,7 @@ impl Client {
                 return Err(ended(state).unwrap_or_else(|| Fault::Disconnected("not connected".into())));
             }
         }
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Fault::Closed)
+        lock(&self.inner).clone().ok_or(Fault::Closed)
     }
 }
 

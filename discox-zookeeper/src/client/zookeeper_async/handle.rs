@@ -5,10 +5,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use discox_core::backend::lock;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Semaphore, watch},
@@ -125,7 +126,7 @@ impl Handle {
     /// Ends everything at once, without a word to the servers.
     pub(super) fn end(&self, fault: Fault) {
         end(&self.over, Some(fault));
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = lock(&self.runtime).take();
         drop(Owned(runtime));
     }
 }

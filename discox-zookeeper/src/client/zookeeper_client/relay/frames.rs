@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use bytes::{Buf, TryGetError};
+use discox_core::backend::lock;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Number, transaction and error of an answer.
@@ -142,7 +143,7 @@ impl Asked {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<i32, i32>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 }
 

@@ -10,11 +10,11 @@ mod pass;
 use std::{
     io,
     net::Ipv4Addr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use discox_core::{ConnectionConfig, Result, TlsConfig};
+use discox_core::{ConnectionConfig, Result, TlsConfig, backend::lock};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, copy, sink, split},
     net::{TcpListener, TcpStream},
@@ -111,11 +111,11 @@ pub(super) struct Why(Arc<Mutex<Option<String>>>);
 impl Why {
     /// Takes it, so that it is told of one connection only: the crate may try several members.
     pub(super) fn take(&self) -> Option<Fault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(Fault::Other)
+        lock(&self.0).take().map(Fault::Other)
     }
 
     fn put(&self, why: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        lock(&self.0).get_or_insert(why);
     }
 }
 
