@@ -11,7 +11,9 @@ use discox_core::{
     backend::{Held, Loss, Registered, Take},
     key::Record,
 };
-use etcd_client::{Compare, CompareOp, Error as ClientError, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{
+    Compare, CompareOp, Error as ClientError, GetOptions, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
+};
 use futures_util::future::try_join_all;
 
 use crate::{Etcd, error, leases::Lease};
@@ -24,7 +26,8 @@ const ATTEMPTS: usize = 3;
 /// reads this many in turn, for an alteration that left the lease in place.
 const READ_EACH: usize = 64;
 
-/// Reads that are under way at once.
+/// Records that one request compares, and reads that are under way at once. etcd takes 128 comparisons by default
+/// (`--max-txn-ops`).
 const AT_ONCE: usize = 16;
 
 /// What etcd answered to a registration.
@@ -173,6 +176,9 @@ impl Etcd {
             self.find_detached(held, &mut lost, &mut doubted).await?;
         }
         for some in doubted.chunks(AT_ONCE) {
+            if self.are_unchanged(some.iter().filter_map(|position| held.get(*position))).await? {
+                continue;
+            }
             let found = try_join_all(some.iter().filter_map(|position| {
                 held.get(*position).map(|held| async { Ok::<_, Error>((*position, self.loss(held).await?)) })
             }));
@@ -210,6 +216,21 @@ impl Etcd {
             }));
         }
         Ok(())
+    }
+
+    /// Whether all of these are as they were written, which one request tells.
+    async fn are_unchanged<'a>(&self, held: impl Iterator<Item = &'a Held<Receipt>>) -> Result<bool> {
+        let mut any = None;
+        let compared = held.map(|held| {
+            let key = any.insert(&**held.record.key());
+            Compare::mod_revision(*key, CompareOp::Equal, held.receipt.revision)
+        });
+        let unchanged = Txn::new().when(compared.collect::<Vec<_>>());
+        let Some(any) = any else { return Ok(true) };
+        // Without a read, the member that is asked would compare with what it has itself, however old that is.
+        let read = || [TxnOp::get(any, Some(GetOptions::new().with_keys_only()))];
+        let answer = self.kv().txn(unchanged.and_then(read()).or_else(read())).await;
+        Ok(answer.map_err(|error| self.failed(error))?.succeeded())
     }
 
     /// Reads one record and says what is wrong with it, if anything is.

@@ -2,26 +2,18 @@
 
 mod common;
 
-use std::{collections::BTreeMap, net::TcpListener, slice::from_ref, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::TcpListener, slice::from_ref, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use common::*;
-use discox_core::{
-    backend::{Held, Link, Loss, Take},
-    key::Record,
-};
-use discox_etcd::{ErrorKind, Etcd, Receipt};
+use discox_core::backend::{Link, Loss, Take};
+use discox_etcd::{ErrorKind, Etcd};
 use discox_testkit::{
     server::{Kind, Servers},
     wait::eventually,
 };
 use tokio::time::Instant;
-
-async fn hold(link: &Etcd, record: Record, attr: &str) -> Result<Held<Receipt>> {
-    let registered = link.register(&record, attr, Take::Over).await?;
-    Ok(Held { record: Arc::new(record), attr: attr.into(), receipt: registered.receipt })
-}
 
 #[tokio::test]
 async fn a_record_is_what_etcdctl_sees_and_back() -> Result<()> {

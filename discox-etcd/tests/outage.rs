@@ -2,13 +2,14 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{slice::from_ref, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use common::*;
-use discox_core::backend::Watch;
+use discox_core::backend::{Link, Watch};
 use discox_etcd::{
-    ConnectionConfig, DiscoverConfig, LiteEndpoint, RegisterConfig, RegisterState, Registry, RegistryConfig,
+    ConnectionConfig, DiscoverConfig, Etcd, LiteEndpoint, RegisterConfig, RegisterState, Registry,
+    RegistryConfig,
 };
 use discox_testkit::{
     server::{Data, Kind, Servers},
@@ -255,4 +256,20 @@ async fn a_member_without_quorum_is_left_for_another() -> Result<()> {
         assert_eq!(register.status().state, RegisterState::Registered);
     }
     member.rejoin().await
+}
+
+#[tokio::test]
+async fn a_member_without_quorum_confirms_no_record() -> Result<()> {
+    let etcd = Servers::cluster(Kind::Etcd).await?;
+    let member = etcd.member(0);
+    let link = Etcd::connect(&connector(&[member.address().to_owned()])?).await?;
+    let held = hold(&link, record(A, 60)?, "1").await?;
+    assert_eq!(link.verify(from_ref(&held)).await?, []);
+    member.cut_off().await?;
+    // It has the record as it was, and does not know what has become of it since.
+    let confirmed = timeout(Duration::from_secs(3), link.verify(from_ref(&held))).await;
+    assert!(!matches!(confirmed, Ok(Ok(_))), "{confirmed:?}");
+    member.rejoin().await?;
+    let confirmed = async || link.verify(from_ref(&held)).await.is_ok_and(|lost| lost.is_empty());
+    eventually(DEADLINE, "the record to be confirmed again", confirmed).await
 }

@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use discox_core::{
-    backend::{Change, Link, Source, SourceOptions, Watch},
+    backend::{Change, Held, Link, Source, SourceOptions, Take, Watch},
     key::{Record, Service},
 };
-use discox_etcd::{ConnectionConfig, Connector, Etcd, EtcdSource, RegisterConfig};
+use discox_etcd::{ConnectionConfig, Connector, Etcd, EtcdSource, Receipt, RegisterConfig};
 use discox_testkit::server::{Kind, Member, Servers};
 use tokio::time::timeout;
 
@@ -54,6 +54,12 @@ pub(crate) async fn open(link: &Arc<Etcd>) -> Result<(Vec<(Arc<str>, Bytes)>, im
 
 pub(crate) fn record(endpoint: &str, ttl: u64) -> Result<Record> {
     Ok(Record::parse(&registration(endpoint, ttl))?)
+}
+
+/// Registers it, and says what a heart beat looks after.
+pub(crate) async fn hold(link: &Etcd, record: Record, attr: &str) -> Result<Held<Receipt>> {
+    let registered = link.register(&record, attr, Take::Over).await?;
+    Ok(Held { record: Arc::new(record), attr: attr.into(), receipt: registered.receipt })
 }
 
 pub(crate) fn registration(endpoint: &str, ttl: u64) -> RegisterConfig {
