@@ -38,7 +38,7 @@ pub struct Connector {
     pub(crate) leases: Leases,
     /// What to ask for when asking whether anybody is there: a key that we may read.
     pub(crate) probe_key: OnceLock<String>,
-    /// How many records heart beats have read in turn.
+    /// How many records heart beats have compared in turn.
     pub(crate) sampled: AtomicUsize,
     /// Health checks were said to be ignored.
     pub(crate) told: Once,

@@ -22,9 +22,9 @@ use crate::{Etcd, error, leases::Lease};
 /// same record.
 const ATTEMPTS: usize = 3;
 
-/// Up to this many records a heart beat reads each; of more it asks which are on their lease, and
-/// reads this many in turn, for an alteration that left the lease in place.
-const READ_EACH: usize = 64;
+/// Up to this many records a heart beat compares each; of more it asks which are on their lease, and
+/// compares this many in turn, for an alteration that left the lease in place.
+const COMPARE_EACH: usize = 64;
 
 /// Records that one request compares, and reads that are under way at once. etcd takes 128 comparisons by default
 /// (`--max-txn-ops`).
@@ -170,9 +170,9 @@ impl Etcd {
     pub(crate) async fn find_lost(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
         let mut lost = Vec::new();
         let mut doubted: Vec<usize> = (0..held.len()).collect();
-        if held.len() > READ_EACH {
-            let from = self.connector.sampled.fetch_add(READ_EACH, Ordering::Relaxed);
-            doubted = (0..READ_EACH).map(|next| from.wrapping_add(next) % held.len()).collect();
+        if held.len() > COMPARE_EACH {
+            let from = self.connector.sampled.fetch_add(COMPARE_EACH, Ordering::Relaxed);
+            doubted = (0..COMPARE_EACH).map(|next| from.wrapping_add(next) % held.len()).collect();
             self.find_detached(held, &mut lost, &mut doubted).await?;
         }
         for some in doubted.chunks(AT_ONCE) {

@@ -105,8 +105,10 @@
 //! [`tls`](ConnectionConfig::tls) set means the ensemble's secure client port, on all members: an
 //! address has no scheme. Certificates are read anew at every connection, so that they can be rotated
 //! without a restart; the cryptography is what the process has installed for `rustls`, else aws-lc-rs. The name that a server's certificate must have is the host of its address,
-//! or [`tls.server_name`](TlsConfig::server_name); the client crate knows no other name than that of the host, so that
-//! with `server_name` it goes through a relay, as with a guard.
+//! or [`tls.server_name`](TlsConfig::server_name). The client crate knows no other name than that of the host, so that
+//! with `server_name` it goes through a relay, as with a guard (see below). So it does where we log in with `user` and
+//! `password` over TLS: servers answer there by Netty, often the login before the request for a session, which has to go
+//! to their disk, and the crate takes that for an error. The relay holds the login back meanwhile.
 //! When nobody lets us in, a handshake with each member, within
 //! [`connect_timeout`](ConnectionConfig::connect_timeout), finds out [which side](Denial) did not trust
 //! which certificate.

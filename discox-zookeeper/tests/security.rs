@@ -65,18 +65,15 @@ async fn a_user_by_sasl_over_mutual_tls() -> Result<()> {
     as_it_is_used(Tls::Mutual, Login::Sasl).await
 }
 
-/// Some of their logins are answered before the request for a session is.
+/// Such servers answer some logins before the request for a session.
 #[tokio::test]
 async fn every_session_is_had_at_once() -> Result<()> {
     let secured = start(Tls::Mutual, Login::Sasl).await?;
     let settings = settings(&secured, Tls::Mutual, Login::Sasl);
-    let mut refused = Vec::new();
     for _ in 0..60 {
         let connector = Arc::new(Connector::parse(&secured.endpoints(), &settings)?);
-        refused.extend(common::connect(&connector).await.err());
+        common::connect(&connector).await?;
     }
-    // On a busy machine the time for trying again may be over; core tries once more then.
-    ensure!(refused.len() <= 2, "{refused:?}");
     Ok(())
 }
 

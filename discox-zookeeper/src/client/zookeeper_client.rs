@@ -37,9 +37,8 @@ use crate::acl::Acl;
 /// How often a directory may come and go while it is asked for.
 const RACES: usize = 5;
 
-/// How often a session is asked for where we log in. The crate sends the login right behind the request
-/// for a session, and takes it for a wrong version when a server answers the login first: over Netty,
-/// which serves TLS, one session in ten or so, and more where there is much to do.
+/// How often a session is asked for where we log in and no relay holds the login back until there is one: see [`relay`].
+/// In plain text servers answer in order, but for those that are set to use Netty there as well.
 const OVERTAKEN: u32 = 8;
 
 /// The last session, and what is known of the servers.
@@ -94,7 +93,8 @@ impl Dialler {
     }
 
     async fn session(&self, options: &Options, last: Option<SessionInfo>) -> Answer<Client> {
-        let tries = if options.security.login.is_some() { OVERTAKEN } else { 1 };
+        let is_overtaken = options.security.login.is_some() && self.plan.is_none();
+        let tries = if is_overtaken { OVERTAKEN } else { 1 };
         let began = Instant::now();
         for _ in 1..tries {
             let answer = self.dial(options, last.clone()).await;

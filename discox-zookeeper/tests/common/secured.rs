@@ -105,7 +105,8 @@ impl Watching {
     /// Waits until the record has this attr, or until there is none.
     pub(crate) async fn see(&self, attr: Option<&str>) -> Result<()> {
         let seen = async || self.endpoints.attr(A).as_deref() == attr.map(str::as_bytes);
-        wait::eventually(DEADLINE, "the record as it should be", seen).await
+        let waited = wait::eventually(DEADLINE, "the record as it should be", seen).await;
+        waited.with_context(|| format!("{attr:?}, {:?}, {:?}", self.endpoints, self.discover.status()))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What stands between the crate and the servers where the crate alone is not enough: it knows a server by no other
 //! name than the host that it dials, and it believes the lengths and counts that a server writes. So it dials a relay,
-//! in this process and on the loopback, which speaks to the server in its place and passes on what does no harm.
+//! in this process and on the loopback, which speaks to the server in its place and passes on what does no harm. And it
+//! sends its login right behind the request for a session, and takes it for a wrong version when a server answers the
+//! login first: so the relay holds the login back until there is a session.
 //!
 //! What is TLS to the servers is TLS to the relay as well, see [`pass`].
 
@@ -18,6 +20,7 @@ use discox_core::{ConnectionConfig, Result, TlsConfig, backend::lock};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, copy, sink, split},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -57,7 +60,9 @@ impl Plan {
     /// None where the crate is to speak to the servers itself.
     pub(super) fn of(settings: &ConnectionConfig) -> Result<Option<Arc<Self>>> {
         let is_named = settings.tls.as_ref().is_some_and(|tls| tls.server_name.is_some());
-        if !settings.guard && !is_named {
+        // Servers speak TLS by Netty, which answers a login at once, and the request for a session when it is on disk.
+        let is_overtaken = settings.tls.is_some() && settings.user.is_some();
+        if !(settings.guard || is_named || is_overtaken) {
             return Ok(None);
         }
         let tls = match &settings.tls {
@@ -162,10 +167,13 @@ impl Way {
         let (from_far, to_far) = split(far);
         let (mut from_near, mut to_near) = (BufReader::new(from_near), BufWriter::new(to_near));
         let (mut from_far, mut to_far) = (BufReader::new(from_far), BufWriter::new(to_far));
-        let asked = Asked::default();
+        let (asked, answered) = (Asked::default(), Notify::new());
+        let session = async || timeout(limit, answered.notified()).await.map_err(io::Error::from);
         let ended = tokio::select! {
-            ended = requests(&mut from_near, &mut to_far, &asked) => return ended.and(to_far.shutdown().await),
-            ended = answers(&mut from_far, &mut to_near, &asked, self.plan.longest) => ended,
+            ended = requests(&mut from_near, &mut to_far, &asked, session) => {
+                return ended.and(to_far.shutdown().await);
+            }
+            ended = answers(&mut from_far, &mut to_near, &asked, &answered, self.plan.longest) => ended,
         };
         // The last words of a server must not be lost by a reset, as they would be if we left something unread.
         to_near.shutdown().await?;
@@ -193,19 +201,22 @@ impl Way {
     }
 }
 
-/// Passes on what the crate asks, until it has nothing more to ask.
+/// Passes on what the crate asks, until it has nothing more to ask. The first request is for a session, and whatever
+/// follows waits for it.
 async fn requests(
     from: &mut BufReader<impl AsyncRead + Unpin>,
     to: &mut BufWriter<impl AsyncWrite + Unpin>,
     asked: &Asked,
+    session: impl AsyncFnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let mut frame = Vec::new();
-    let mut is_first = true;
+    if frames::read(from, &mut frame, LONGEST_REQUEST).await? != Frame::Whole {
+        return Ok(());
+    }
+    write(to, &frame, true).await?;
+    session().await?;
     while frames::read(from, &mut frame, LONGEST_REQUEST).await? == Frame::Whole {
-        // The first one asks for a session.
-        if !std::mem::take(&mut is_first) {
-            asked.sends(&frame)?;
-        }
+        asked.sends(&frame)?;
         write(to, &frame, !frames::is_there(from.buffer())).await?;
         asked.sent();
     }
@@ -217,6 +228,7 @@ async fn answers(
     from: &mut BufReader<impl AsyncRead + Unpin>,
     to: &mut BufWriter<impl AsyncWrite + Unpin>,
     asked: &Asked,
+    answered: &Notify,
     longest: usize,
 ) -> io::Result<()> {
     let mut frame = Vec::new();
@@ -230,6 +242,7 @@ async fn answers(
             }
         }
         write(to, &frame, !frames::is_there(from.buffer())).await?;
+        answered.notify_one();
     }
 }
 
@@ -252,6 +265,9 @@ mod tests {
 
     /// Within this time everything happens that should.
     const SOON: Duration = Duration::from_secs(10);
+
+    /// And so long it is seen that something does not.
+    const A_WHILE: Duration = Duration::from_millis(100);
 
     fn settings(tls: Option<TlsConfig>) -> ConnectionConfig {
         ConnectionConfig {
@@ -293,6 +309,24 @@ mod tests {
         assert_eq!(heard, frame(b"good bye"));
         assert_eq!(served.await.unwrap().unwrap(), frame(b"hello").len());
         assert_eq!(relay.why().take(), None);
+    }
+
+    #[tokio::test]
+    async fn a_login_waits_for_the_session() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plan = Plan::of(&settings(None)).unwrap().unwrap();
+        let relay = Relay::open(&plan, &[server.local_addr().unwrap().to_string()]).await.unwrap();
+        let mut near = TcpStream::connect(&relay.members[0]).await.unwrap();
+        near.write_all(&[frame(b"a session"), frame(b"a login")].concat()).await.unwrap();
+        let (mut far, _) = server.accept().await.unwrap();
+        let mut heard = [0; 4 + 9];
+        timeout(SOON, far.read_exact(&mut heard)).await.unwrap().unwrap();
+        let early = timeout(A_WHILE, far.read(&mut [0; 1])).await;
+        assert!(early.is_err(), "{early:?}");
+        far.write_all(&frame(b"here it is")).await.unwrap();
+        let mut heard = [0; 4 + 7];
+        timeout(SOON, far.read_exact(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(heard[4..], *b"a login");
     }
 
     #[tokio::test]
