@@ -64,7 +64,8 @@ pub struct ConnectionConfig {
     /// ZooKeeper only: look at whatever a server sends before the client crate does, so that one that means no good
     /// cannot fill the memory (a longer answer than `max_service_bytes` and `max_endpoints` allow is refused with
     /// [`TooLarge`](crate::ErrorKind::TooLarge)). It goes through two more sockets of this process for that, on the
-    /// loopback, which takes time. Default: only with [`TlsConfig::server_name`], which needs that as well.
+    /// loopback, which takes time. Default: only with [`TlsConfig::server_name`], and with `user` over TLS, which need
+    /// that as well.
     pub guard: bool,
     /// Consul only: the ACL token.
     pub token: Option<Secret>,
