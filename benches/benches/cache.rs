@@ -20,6 +20,7 @@ fn main() {
         .configure_from_args();
     reads(&mut criterion);
     updates(&mut criterion);
+    differences(&mut criterion);
     criterion.final_summary();
 }
 
@@ -78,5 +79,23 @@ fn updates(criterion: &mut Criterion) {
                 thread_cpu() - began
             });
         });
+    }
+}
+
+fn differences(criterion: &mut Criterion) {
+    for n in [1_000, 10_000] {
+        let before = cache(n);
+        let earlier = before.snapshot();
+        let mut group = criterion.benchmark_group(format!("changes_since, {n}"));
+        for changed in [0, 1, 100] {
+            let update = |i: usize| Update::Put(endpoint(i).into(), attr(i, 1).into());
+            before.apply(&(0..changed).map(|i| update(i * 97 % n)).collect::<Vec<_>>());
+            let later = before.snapshot();
+            group.bench_function(format!("{changed} changed"), |bencher| {
+                bencher.iter(|| later.changes_since(&earlier));
+            });
+        }
+        let unrelated = earlier.iter().cloned().collect::<discox_core::Snapshot>();
+        group.bench_function("nothing shared", |bencher| bencher.iter(|| unrelated.changes_since(&earlier)));
     }
 }

@@ -95,7 +95,7 @@ struct Watched {
 
 impl Watched {
     #[allow(clippy::expect_used, reason = "a benchmark")]
-    async fn new(list: discox_core::backend::Snapshot) -> Self {
+    async fn new(list: discox_core::backend::Listing) -> Self {
         let (discover, sender) = scripted::discover(list).expect("a configuration without mistakes");
         let cache = Arc::new(LiteEndpoint::new());
         tokio::spawn({

@@ -6,7 +6,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use discox::{
     BackendType, ConnectionConfig, Discover, DiscoverConfig, EndpointCacher, Error, Event, LiteEndpoint,
-    Register, RegisterConfig, Registry, RegistryConfig, Snapshot, Update,
+    Register, RegisterConfig, Registry, RegistryConfig, Snapshot, Update, ZookeeperOptions,
 };
 
 use crate::client::{Client, Entry, PREFIX, Sight, Watching};
@@ -23,10 +23,15 @@ impl Discox {
     /// # Errors
     /// None that is expected.
     pub fn new(backend: BackendType, address: &str, heart_beat: Duration, guard: bool) -> Result<Self> {
-        let session_timeout = Some(Duration::from_secs(30));
-        let connection = ConnectionConfig { session_timeout, guard, ..Default::default() };
-        let config =
-            RegistryConfig { backend_type: backend, backend_endpoints: vec![address.into()], connection };
+        let session_timeout = (backend == BackendType::Zookeeper).then_some(Duration::from_secs(30));
+        let zookeeper = ZookeeperOptions { session_timeout, guard, ..Default::default() };
+        let connection = ConnectionConfig { zookeeper, ..Default::default() };
+        let config = RegistryConfig {
+            backend_type: backend,
+            backend_endpoints: vec![address.into()],
+            connection,
+            ..Default::default()
+        };
         Ok(Self { registry: discox::connect(config)?, heart_beat })
     }
 }

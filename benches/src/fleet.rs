@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use discox_core::{Update, backend::Snapshot};
+use discox_core::{Update, backend::Listing};
 
 /// The `i`-th endpoint.
 pub fn endpoint(i: usize) -> String {
@@ -21,7 +21,7 @@ pub fn attr(i: usize, version: usize) -> String {
 }
 
 /// The first `n` endpoints, as a backend lists them.
-pub fn list(n: usize) -> Snapshot {
+pub fn list(n: usize) -> Listing {
     (0..n).map(|i| (Arc::from(endpoint(i)), Bytes::from(attr(i, 0)))).collect()
 }
 

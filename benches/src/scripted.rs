@@ -8,14 +8,16 @@ use std::{
 
 use discox_core::{
     BackendType, Connection, ConnectionConfig, Discover, DiscoverConfig, Error, ErrorKind, Result,
-    backend::{Change, Held, Link, Loss, Pulse, Registered, Snapshot, Source, SourceOptions, Take, Watch},
-    key::{Record, Service},
+    backend::{
+        Change, Held, Link, Listing, Liveness, Loss, Registered, Replace, Source, SourceOptions, Watch,
+    },
+    record::{Record, Service},
 };
 use tokio::sync::mpsc;
 
 /// What a discovery is told: the first list, and the changes that follow it.
 pub struct Script {
-    list: Mutex<Option<Snapshot>>,
+    list: Mutex<Option<Listing>>,
     changes: Mutex<Option<mpsc::Receiver<Vec<Change>>>>,
 }
 
@@ -26,7 +28,7 @@ pub type Feed = mpsc::Sender<Vec<Change>>;
 ///
 /// # Errors
 /// None that is expected.
-pub fn discover(list: Snapshot) -> Result<(Arc<dyn Discover>, Feed)> {
+pub fn discover(list: Listing) -> Result<(Arc<dyn Discover>, Feed)> {
     let (sender, receiver) = mpsc::channel(1024);
     let script = Script { list: Mutex::new(Some(list)), changes: Mutex::new(Some(receiver)) };
     let config = DiscoverConfig { service_name: "demo".into(), ..Default::default() };
@@ -59,7 +61,7 @@ impl Link for ScriptedLink {
         Ok(Self(connector.clone()))
     }
 
-    async fn keep(&self, _: &Pulse) -> Error {
+    async fn keep(&self, _: &Liveness) -> Error {
         pending().await
     }
 
@@ -69,7 +71,7 @@ impl Link for ScriptedLink {
         ScriptedSource(self.0.clone())
     }
 
-    async fn register(&self, _: &Record, _: &str, _: Take) -> Result<Registered<()>> {
+    async fn register(&self, _: &Record, _: &str, _: Replace) -> Result<Registered<()>> {
         Ok(Registered { receipt: (), ttl: Duration::from_secs(15) })
     }
 
@@ -85,7 +87,7 @@ impl Link for ScriptedLink {
 impl Source for ScriptedSource {
     type Watch = ScriptedWatch;
 
-    async fn open(&self) -> Result<(Snapshot, ScriptedWatch)> {
+    async fn open(&self) -> Result<(Listing, ScriptedWatch)> {
         let taken = |what| Error::new(ErrorKind::Protocol, format!("the {what} can be taken once"));
         let list = self.0.list.lock().unwrap_or_else(PoisonError::into_inner).take();
         let changes = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -2,39 +2,31 @@
 //! our own records have reached it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write,
     slice::from_ref,
-    sync::Mutex,
-    time::Duration,
 };
 
 use discox_core::{
     Result,
-    backend::{Held, Loss, lock},
-    key::Record,
+    backend::{Held, Loss},
+    record::Record,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use crate::{
-    client::{Check, Instance, Registration, Services},
+    agent::Consul,
     layout::{self, Stamp},
-    link::Consul,
-    registrar::{Receipt, SETTLING, is_as_written, is_ttl, put},
+    model::{Check, Instance, Registration, Services},
+    record::{Receipt, is_as_written, is_ttl, put_again},
     status::Status,
-    verify::FEW,
 };
 
-/// Services that are looked through in one heart beat; more take turns.
-const SERVICES: usize = 64;
-/// Of them, at once.
+/// Services that are looked through at once.
 const AT_ONCE: usize = 8;
-/// Looking through a service costs Consul time that grows with its instances, of which each may be
-/// one of us: so the longer it took, the more seldom it is done.
-const PAUSE: u32 = 5000;
-const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Up to this many endpoints are asked for by name.
+pub(crate) const FEW: usize = 16;
 
 /// Another incarnation's record of an endpoint.
 pub(crate) struct Rival {
@@ -42,19 +34,6 @@ pub(crate) struct Rival {
     /// Its process keeps it: it is not critical, or an operator has put it into maintenance.
     pub(crate) alive: bool,
 }
-
-/// What is remembered of the catalogue, for one agent.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    /// When each service is looked through again.
-    again: Mutex<HashMap<String, Instant>>,
-    /// What the agent's node is called, once it is known.
-    node: Mutex<Option<String>>,
-}
-
-/// A heart beat. After one that is dropped before its end, because it failed or was given up, nothing is taken for
-/// known.
-pub(crate) struct Beat<'a>(Option<&'a Memory>);
 
 /// What the catalogue has of an endpoint.
 pub(crate) struct Entries {
@@ -89,7 +68,7 @@ pub(crate) async fn losses(link: &Consul, held: &[Held<Receipt>]) -> Result<Hash
         services.entry(held.record.service.name()).or_default().push(position);
     }
     let mut looking = Vec::new();
-    for service in link.catalogue.due(services.keys().copied()) {
+    for service in link.scan.due(services.keys().copied()) {
         looking.push(look_through(link, service, &services[service], held));
     }
     Ok(stream::iter(looking).buffer_unordered(AT_ONCE).try_concat().await?.into_iter().collect())
@@ -99,14 +78,14 @@ pub(crate) async fn losses(link: &Consul, held: &[Held<Receipt>]) -> Result<Hash
 /// milliseconds; and as the agent has them as long as there are new ones among them, or its node is not known.
 pub(crate) async fn of_node(link: &Consul, held: &[Held<Receipt>], filter: &str) -> Result<OfNode> {
     let mut of_node = OfNode::default();
-    let node = link.catalogue.node();
+    let node = link.scan.node();
     if let Some(node) = &node {
         let services = link.client.node_services(node, filter).await.map_err(|fault| link.failed(fault))?;
         of_node.losses = unlike_written(held, &services, is_settled);
         of_node.services = services;
         if !of_node.losses.is_empty() {
             // Perhaps the node is called otherwise now.
-            link.catalogue.forget();
+            link.scan.forget();
             of_node.losses = without_unreadable(link, held, of_node.losses).await?;
         }
     }
@@ -124,18 +103,11 @@ async fn without_unreadable(
     held: &[Held<Receipt>],
     mut losses: HashMap<usize, Loss>,
 ) -> Result<HashMap<usize, Loss>> {
-    let gone =
-        losses.iter().find(|(_, loss)| **loss == Loss::Gone).and_then(|(position, _)| held.get(*position));
-    if let Some(held) = gone {
-        let may = link
-            .client
-            .may_read(held.record.service.name(), None)
-            .await
-            .map_err(|fault| link.failed(fault))?;
-        if may == Some(false) {
-            losses.retain(|_, loss| *loss != Loss::Gone);
-        }
-    }
+    let service = |position: &usize| held.get(*position).map_or("", |held| held.record.service.name());
+    let gone = losses.iter().filter(|(_, loss)| **loss == Loss::Gone);
+    let services: BTreeSet<_> = gone.map(|(position, _)| service(position)).collect();
+    let hidden = link.client.unreadable(services).await.map_err(|fault| link.failed(fault))?;
+    losses.retain(|position, loss| *loss != Loss::Gone || !hidden.contains(service(position)));
     Ok(losses)
 }
 
@@ -174,17 +146,18 @@ async fn look_through(
         } else if own.is_none() && is_settled(held) {
             losses.insert(position, Loss::Gone);
         } else if own.is_some_and(|own| fails(own, &held.receipt.registration)) {
-            untold.push(put(link, &held.receipt.registration));
+            untold.push(put_again(link, position, &held.receipt.registration));
         }
         node = node.or(own.map(|own| own.node.name.as_str()));
     }
-    link.catalogue.looked_through(service, took, node);
-    stream::iter(untold).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    link.scan.looked_through(service, took, node);
+    let denied: Vec<_> = stream::iter(untold).buffer_unordered(AT_ONCE).try_collect().await?;
+    losses.extend(denied.into_iter().flatten());
     Ok(without_unreadable(link, held, losses).await?.into_iter().collect())
 }
 
-/// Whether the catalogue takes the record for dead. The agent, with which its check has just been passed, tells only
-/// changes; what got lost on the way it would tell again in a minute, and does at once when the record is written anew.
+/// Whether the catalogue shows our check as critical although the agent has just passed it. Agents tell the catalogue
+/// only changes: one that was lost on the way would be told again in a minute. Writing the record again forces it.
 fn fails(own: &Instance, registration: &Registration) -> bool {
     let ours = |check: &&Check| check.id == registration.check.id;
     let check = own.checks.iter().find(ours).filter(|_| is_ttl(registration));
@@ -231,87 +204,4 @@ pub(crate) fn filter<'a>(at: &str, records: impl Iterator<Item = &'a Record>) ->
         let _ = write!(filter, "{or}({at}Address == \"{host}\" and {at}Port == {port})");
     }
     filter
-}
-
-impl Memory {
-    fn node(&self) -> Option<String> {
-        lock(&self.node).clone()
-    }
-
-    /// A heart beat begins; others may be under way.
-    pub(crate) fn begin(&self) -> Beat<'_> {
-        Beat(Some(self))
-    }
-
-    /// Every service is looked through anew, by the next heart beats.
-    fn forget(&self) {
-        *lock(&self.node) = None;
-        lock(&self.again).clear();
-    }
-
-    /// The services whose turn it is, those that have waited longest first.
-    fn due<'a>(&self, services: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-        let mut again = lock(&self.again);
-        let now = Instant::now();
-        // What has not been looked through for long is no longer registered.
-        again.retain(|_, at| now.saturating_duration_since(*at) < 100 * LONGEST_PAUSE);
-        let services = services.map(|service| (again.get(service).copied(), service));
-        let mut due: Vec<_> = services.filter(|(at, _)| at.is_none_or(|at| at <= now)).collect();
-        due.sort_by_key(|(at, _)| *at);
-        due.into_iter().take(SERVICES).map(|(_, service)| service).collect()
-    }
-
-    /// A record has been found in the catalogue, and no rival of it, by its registration: as good as a look through.
-    pub(crate) fn found(&self, own: &Instance) {
-        self.looked_through(&own.service.name, Duration::ZERO, Some(&own.node.name));
-    }
-
-    /// The service has been looked through, which took this long. Until one of our records is seen
-    /// there, of which we learn the node, it is done again soon.
-    fn looked_through(&self, service: &str, took: Duration, node: Option<&str>) {
-        let pause = (took * PAUSE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        let pause = if node.is_none() { SETTLING } else { pause };
-        if let Some(node) = node.filter(|node| !node.is_empty()) {
-            *lock(&self.node) = Some(node.to_owned());
-        }
-        lock(&self.again).insert(service.to_owned(), Instant::now() + pause);
-    }
-}
-
-impl Beat<'_> {
-    pub(crate) fn finish(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Beat<'_> {
-    fn drop(&mut self) {
-        if let Some(memory) = self.0 {
-            memory.forget();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_taken_for_known_after_a_heart_beat_that_was_not_finished() {
-        let memory = Memory::default();
-        let looks_through = || memory.due(["demo"].into_iter()) == ["demo"];
-        let heart_beat = || {
-            let beat = memory.begin();
-            memory.looked_through("demo", Duration::ZERO, Some("node"));
-            beat.finish();
-        };
-        heart_beat();
-        let given_up = memory.begin();
-        heart_beat();
-        assert!(!looks_through() && memory.node().is_some(), "two at a time are no failure");
-        drop(given_up);
-        assert!(looks_through() && memory.node().is_none());
-        heart_beat();
-        assert!(!looks_through() && memory.node().is_some());
-    }
 }

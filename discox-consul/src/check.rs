@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use discox_core::{
     Error, Result,
-    key::{Endpoint, Record},
+    record::{Endpoint, Record},
 };
 
-use crate::client::{CheckDefinition, Pace, Probe};
+use crate::model::{CheckDefinition, Pace, Probe};
 
 const FIELD: &str = "health_check_endpoint";
 

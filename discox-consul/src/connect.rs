@@ -1,35 +1,33 @@
 //! From the configuration to agents and their clients.
 
-#[cfg(unix)]
-use std::path::PathBuf;
 use std::{
     collections::HashMap,
     fmt,
-    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use discox_core::{
-    BackendType, ClientCrate, ConnectionConfig, Error, Result, Secret, TlsConfig,
-    backend::{Members, Skips, lock},
-    key::{Endpoint, Service},
+    BackendType, ClientCrate, ConnectionConfig, Error, Result, Secret,
+    backend::{Files, Members, WarnOnce, lock},
+    record::Service,
 };
 
 use crate::{
+    address::{Address, FIELD},
     client::{Client, Hold, Target, Token, is_sendable, serving},
     error,
-    ledger::{Agent, Ledger},
+    placements::{Agent, Placements},
 };
 
-const FIELD: &str = "backend_endpoints";
-const DEFAULT_PORT: u16 = 8500;
-const DEFAULT_PORT_TLS: u16 = 8501;
 const ONLY_HTTP: &str = "consulrs speaks plain HTTP only here, use the client crate reqwest";
 
 /// Blocking queries are held this long at most; then they are asked again, which tells a silent agent
 /// from a quiet service.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What has been warned of is kept of all services that are watched, and of this many in all.
+const SERVICES_WARNED_OF: usize = 1_000;
 
 /// The agents, the settings, and what outlives one connection: which records are registered where,
 /// and what has been warned of.
@@ -38,8 +36,10 @@ pub struct Connector {
     pub(crate) agents: Members<(Agent, Address)>,
     pub(crate) settings: ConnectionConfig,
     client_crate: ClientCrate,
-    pub(crate) ledger: Ledger,
-    skips: Mutex<HashMap<Service, Arc<Mutex<Skips>>>>,
+    pub(crate) token: Arc<Token>,
+    files: Files,
+    pub(crate) placements: Placements,
+    skips: Mutex<HashMap<Service, Arc<Mutex<WarnOnce>>>>,
 }
 
 impl Connector {
@@ -49,7 +49,7 @@ impl Connector {
     /// # Errors
     /// Of kind [`Config`](discox_core::ErrorKind::Config), naming the field and the reason.
     pub fn parse(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
-        Self::parsed(backend_endpoints, settings).map_err(|error| error.on(BackendType::Consul))
+        Self::parsed(backend_endpoints, settings).map_err(|error| error.with_backend(BackendType::Consul))
     }
 
     fn parsed(backend_endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
@@ -58,7 +58,7 @@ impl Connector {
         if backend_endpoints.is_empty() {
             return Err(Error::config(FIELD, "", "none given, use http://host:8500"));
         }
-        let client_crate = serving(settings.client)?;
+        let client_crate = serving(settings.consul.client)?;
         let mut agents = Vec::new();
         for text in backend_endpoints {
             let address = Address::parse(text, settings.tls.as_ref())?;
@@ -71,28 +71,36 @@ impl Connector {
             agents: Members::new(agents),
             settings: settings.clone(),
             client_crate,
-            ledger: Ledger::default(),
+            token: Arc::new(Token::new(settings.consul.token.clone(), settings.connect_timeout)),
+            files: Files::new(settings.connect_timeout),
+            placements: Placements::default(),
             skips: Mutex::default(),
         })
     }
 
     /// A client of one agent, for which certificates and the token are read anew. Connects to nothing.
-    pub(crate) fn client(&self, address: &Address) -> Result<Client> {
+    pub(crate) async fn client(&self, address: &Address) -> Result<Client> {
+        self.token.refresh().await;
+        let (target, client_crate) = (self.target(address), self.client_crate);
+        let settings = self.settings.clone();
+        let made =
+            move || Client::new(target, client_crate).map_err(|fault| error::translate(fault, &settings));
+        let client = self.files.read("`tls`", made).await;
+        client.map_err(|error| error.with_backend(BackendType::Consul).with_address(address.to_string()))
+    }
+
+    fn target(&self, address: &Address) -> Target {
         let settings = &self.settings;
-        let scope = [("ns", &settings.namespace), ("partition", &settings.partition)];
-        let target = Target {
+        let scope = [("ns", &settings.consul.namespace), ("partition", &settings.consul.partition)];
+        Target {
             address: address.clone(),
             tls: settings.tls.clone().unwrap_or_default(),
-            token: Token::new(settings.token.clone()),
+            token: self.token.clone(),
             scope: scope.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect(),
             connect_timeout: settings.connect_timeout,
             patience: settings.request_timeout,
             longest_list: settings.max_service_bytes,
-        };
-        let client = Client::new(target, self.client_crate);
-        client.map_err(|fault| {
-            error::translate(fault, settings).on(BackendType::Consul).at(address.to_string())
-        })
+        }
     }
 
     /// An agent by its position.
@@ -107,26 +115,24 @@ impl Connector {
         Hold { wait: wait.min(LONGEST_WAIT), margin }
     }
 
-    /// What has been warned of, so that a reconnect does not warn again.
-    pub(crate) fn skips(&self, service: &Service) -> Arc<Mutex<Skips>> {
-        let new = || Arc::new(Mutex::new(Skips::new(BackendType::Consul, service.clone())));
+    /// What has been warned of, so that a reconnect does not warn again. Of services that nobody watches any more it
+    /// is forgotten when there are many.
+    pub(crate) fn skips(&self, service: &Service) -> Arc<Mutex<WarnOnce>> {
+        let new = || Arc::new(Mutex::new(WarnOnce::new(BackendType::Consul, service.clone())));
         let mut skips = lock(&self.skips);
+        if skips.len() >= SERVICES_WARNED_OF && !skips.contains_key(service) {
+            skips.retain(|_, skips| Arc::strong_count(skips) > 1);
+        }
         skips.entry(service.clone()).or_insert_with(new).clone()
     }
 }
 
 /// Rejects what Consul cannot take for a token or a name.
 fn check_credentials(settings: &ConnectionConfig) -> Result<()> {
-    if let Some(token) = settings.token.as_ref().and_then(Secret::text)
+    if let Some(token) = settings.consul.token.as_ref().and_then(Secret::text)
         && !is_sendable(token)
     {
-        return Err(Error::config("token", "…", "must be one word of plain ASCII"));
-    }
-    let ConnectionConfig { datacenter, namespace, partition, .. } = settings;
-    for (field, value) in [("datacenter", datacenter), ("namespace", namespace), ("partition", partition)] {
-        if value.as_deref() == Some("") {
-            return Err(Error::config(field, "", "must not be empty, leave it out"));
-        }
+        return Err(Error::config("consul.token", "…", "must be one word of plain ASCII"));
     }
     Ok(())
 }
@@ -140,74 +146,10 @@ impl fmt::Display for Connector {
     }
 }
 
-/// Where an agent's HTTP interface is. A host has its port.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Address {
-    Http(String),
-    Https(String),
-    #[cfg(unix)]
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// `tls` is what is configured: without a scheme it decides.
-    fn parse(text: &str, tls: Option<&TlsConfig>) -> Result<Self> {
-        let reject = |reason: &str| {
-            // What stands before an @ may be a password.
-            let shown = text.rsplit_once('@').map_or(text, |(_, host)| host);
-            Err(Error::config(FIELD, shown, reason))
-        };
-        let (secure, rest) = match text.split_once("://") {
-            Some(("http", _)) if tls.is_some() => return reject("`tls` is set, use https://"),
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
-            Some(("unix", _)) if tls.is_some() => {
-                return reject("`tls` is set, and is not for a Unix socket");
-            }
-            Some(("unix", path)) if !path.starts_with('/') => return reject("use unix:///path/of/socket"),
-            #[cfg(unix)]
-            Some(("unix", path)) => return Ok(Self::Unix(path.into())),
-            Some(_) => return reject("use http://host:8500, https://host:8501 or unix:///path"),
-            None => (tls.is_some(), text),
-        };
-        if rest.contains('@') {
-            return reject("user and password are not allowed in an address");
-        }
-        let host = rest.strip_suffix('/').unwrap_or(rest);
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-        let default_port = if secure { DEFAULT_PORT_TLS } else { DEFAULT_PORT };
-        let host = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
-        if Endpoint::parse(&host).is_err() {
-            return reject("use http://host:8500, host:8500 or host, without a path");
-        }
-        if let Some(name) = tls.and_then(|tls| tls.server_name.as_deref()) {
-            check_server_name(name)?;
-        }
-        Ok(if secure { Self::Https(host) } else { Self::Http(host) })
-    }
-}
-
-/// It stands in the host's place in what is asked for, so that it must be a name that can be looked up.
-fn check_server_name(name: &str) -> Result<()> {
-    match Endpoint::parse(&format!("{name}:{DEFAULT_PORT}")) {
-        Ok(_) if name.parse::<IpAddr>().is_err() => Ok(()),
-        _ => Err(Error::config("tls.server_name", name, "not a DNS name, which is what Consul's must be")),
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Http(host) => write!(f, "http://{host}"),
-            Self::Https(host) => write!(f, "https://{host}"),
-            #[cfg(unix)]
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use discox_core::{ConsulOptions, TlsConfig};
+
     use super::*;
 
     fn parse_with(endpoints: &[&str], settings: &ConnectionConfig) -> Result<Connector> {
@@ -219,12 +161,16 @@ mod tests {
         parse_with(endpoints, &ConnectionConfig::default())
     }
 
+    fn with(consul: ConsulOptions) -> ConnectionConfig {
+        ConnectionConfig { consul, ..Default::default() }
+    }
+
     fn with_tls(tls: TlsConfig) -> ConnectionConfig {
         ConnectionConfig { tls: Some(tls), ..Default::default() }
     }
 
-    #[test]
-    fn addresses_of_all_forms_are_read() {
+    #[tokio::test]
+    async fn addresses_of_all_forms_are_read() {
         for (text, address) in [
             ("http://h:8501", "http://h:8501"),
             ("http://h/", "http://h:8500"),
@@ -233,10 +179,13 @@ mod tests {
             ("127.0.0.1", "http://127.0.0.1:8500"),
             ("[::1]", "http://[::1]:8500"),
             ("http://[::1]:1", "http://[::1]:1"),
+            ("HTTP://h", "http://h:8500"),
+            ("consul.svc.cluster.local.", "http://consul.svc.cluster.local.:8500"),
+            ("http://consul.svc.:80/", "http://consul.svc.:80"),
         ] {
             let connector = parse(&[text]).unwrap();
             assert_eq!(connector.to_string(), address);
-            assert!(connector.client(connector.agent(0).unwrap()).is_ok());
+            assert!(connector.client(connector.agent(0).unwrap()).await.is_ok());
         }
     }
 
@@ -246,6 +195,7 @@ mod tests {
         let tls = with_tls(TlsConfig::default());
         for (text, settings, address) in [
             ("https://h", &ConnectionConfig::default(), "https://h:8501"),
+            ("HTTPS://consul.svc.", &ConnectionConfig::default(), "https://consul.svc.:8501"),
             ("https://[::1]:1/", &tls, "https://[::1]:1"),
             ("h", &tls, "https://h:8501"),
             ("unix:///run/consul.sock", &ConnectionConfig::default(), "unix:///run/consul.sock"),
@@ -267,6 +217,8 @@ mod tests {
             "h/path",
             "::1",
             "a b",
+            ".",
+            "a..",
             "http://u:secret@h:1",
             "u:secret@h",
             "unix://consul.sock",
@@ -286,11 +238,11 @@ mod tests {
         let empty = || Some(String::new());
         let named = |name: &str| with_tls(TlsConfig { server_name: Some(name.into()), ..Default::default() });
         for (field, settings) in [
-            ("token", ConnectionConfig { token: Some("hunter2\n".into()), ..Default::default() }),
-            ("token", ConnectionConfig { token: Some("".into()), ..Default::default() }),
-            ("datacenter", ConnectionConfig { datacenter: empty(), ..Default::default() }),
-            ("namespace", ConnectionConfig { namespace: empty(), ..Default::default() }),
-            ("partition", ConnectionConfig { partition: empty(), ..Default::default() }),
+            ("consul.token", with(ConsulOptions { token: Some("hunter2\n".into()), ..Default::default() })),
+            ("consul.token", with(ConsulOptions { token: Some("".into()), ..Default::default() })),
+            ("consul.datacenter", with(ConsulOptions { datacenter: empty(), ..Default::default() })),
+            ("consul.namespace", with(ConsulOptions { namespace: empty(), ..Default::default() })),
+            ("consul.partition", with(ConsulOptions { partition: empty(), ..Default::default() })),
             ("tls.server_name", named("10.0.0.1")),
             ("tls.server_name", named("a/b")),
         ] {
@@ -303,10 +255,23 @@ mod tests {
     #[cfg(feature = "consulrs")]
     #[test]
     fn consulrs_is_rejected_where_it_will_not_do() {
-        let settings = ConnectionConfig { client: Some(ClientCrate::Consulrs), ..Default::default() };
+        let settings = with(ConsulOptions { client: Some(ClientCrate::Consulrs), ..Default::default() });
         assert!(parse_with(&["http://h"], &settings).is_ok());
         let error = parse_with(&["https://h"], &settings).unwrap_err();
         assert_eq!(error.field(), Some(FIELD));
+    }
+
+    #[test]
+    fn of_services_that_nobody_watches_no_warnings_are_kept_for_ever() {
+        let connector = parse(&["h"]).unwrap();
+        let service = |number: usize| Service::parse("", &format!("s{number}")).unwrap();
+        let watched: Vec<_> = (0..10).map(|number| connector.skips(&service(number))).collect();
+        for number in 0..3 * SERVICES_WARNED_OF {
+            connector.skips(&service(number));
+        }
+        assert!(lock(&connector.skips).len() <= SERVICES_WARNED_OF);
+        let kept = |number: usize| Arc::ptr_eq(&connector.skips(&service(number)), &watched[number]);
+        assert!((0..watched.len()).all(kept));
     }
 
     #[test]

@@ -9,10 +9,13 @@ use crate::client::{Cause, Fault};
 /// The one place where a fault gets its kind. What was configured decides what a denial means.
 pub(crate) fn translate(fault: Fault, settings: &ConnectionConfig) -> Error {
     match fault {
-        Fault::Denied(status, said) => denied(status, &said, settings.token.is_some()),
+        Fault::Denied(status, said) => denied(status, &said, settings.consul.token.is_some()),
         Fault::Malformed(what) => Error::new(ErrorKind::Protocol, format!("not an answer of Consul: {what}")),
         Fault::Refused(error) => error,
-        Fault::Status(400, said) if said.contains("Enterprise feature") => enterprise_only(&said, settings),
+        Fault::Status(400, said) | Fault::Rejected(said) if said.contains("Enterprise feature") => {
+            enterprise_only(&said, settings)
+        }
+        Fault::Rejected(said) => Error::new(ErrorKind::Config, answered(400, &said)),
         Fault::Status(status, said) => Error::new(kind_of(status), answered(status, &said)),
         Fault::TimedOut(limit) => Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")),
         Fault::TooLarge(limit) => {
@@ -51,16 +54,16 @@ fn denial(said: &str, with_token: bool) -> Denial {
 
 /// The server is no Consul Enterprise, and says so.
 fn enterprise_only(said: &str, settings: &ConnectionConfig) -> Error {
-    let (field, value) = match &settings.namespace {
-        Some(namespace) if said.contains("amespace") => ("namespace", namespace.as_str()),
-        _ => ("partition", settings.partition.as_deref().unwrap_or_default()),
+    let (field, value) = match &settings.consul.namespace {
+        Some(namespace) if said.contains("amespace") => ("consul.namespace", namespace.as_str()),
+        _ => ("consul.partition", settings.consul.partition.as_deref().unwrap_or_default()),
     };
     Error::config(field, value, format_args!("this server does not have it: {said}"))
 }
 
 fn answered(status: u16, said: &str) -> String {
     if said.is_empty() {
-        format!("Consul answered {status}")
+        format!("Consul answered {status}, without a reason")
     } else {
         format!("Consul answered {status}: {said}")
     }
@@ -94,6 +97,8 @@ impl StdError for Whole {
 
 #[cfg(test)]
 mod tests {
+    use discox_core::ConsulOptions;
+
     use super::*;
 
     #[test]
@@ -105,12 +110,16 @@ mod tests {
         assert_eq!(kind(429, "Your IP is issuing too many concurrent connections"), ErrorKind::Unavailable);
         assert_eq!(kind(400, "Invalid Service Meta"), ErrorKind::Protocol);
         assert_eq!(kind(301, ""), ErrorKind::Protocol);
+        let rejected =
+            translate(Fault::Rejected("Invalid Service Meta".into()), &ConnectionConfig::default());
+        assert!(!rejected.kind().is_retryable() && rejected.to_string().contains("Invalid Service Meta"));
     }
 
     #[test]
     fn a_denial_says_what_is_wrong_with_the_token() {
         let none = ConnectionConfig::default();
-        let some = ConnectionConfig { token: Some("t".into()), ..Default::default() };
+        let some = ConsulOptions { token: Some("t".into()), ..Default::default() };
+        let some = ConnectionConfig { consul: some, ..Default::default() };
         for (said, settings, denial) in [
             ("Permission denied", &none, Denial::NoCredentials),
             ("ACL not found", &none, Denial::NoCredentials),
@@ -125,16 +134,17 @@ mod tests {
 
     #[test]
     fn what_only_consul_enterprise_has_is_rejected_by_field() {
-        let settings = ConnectionConfig {
-            namespace: Some("n".into()),
-            partition: Some("p".into()),
-            ..Default::default()
-        };
+        let consul =
+            ConsulOptions { namespace: Some("n".into()), partition: Some("p".into()), ..Default::default() };
+        let settings = ConnectionConfig { consul, ..Default::default() };
         for (said, field) in [
-            ("Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature", "namespace"),
+            (
+                "Invalid query parameter: \"ns\" - Namespaces are a Consul Enterprise feature",
+                "consul.namespace",
+            ),
             (
                 "Invalid query parameter: \"partition\" - Partitions are a Consul Enterprise feature",
-                "partition",
+                "consul.partition",
             ),
         ] {
             let error = translate(Fault::Status(400, said.into()), &settings);

@@ -7,17 +7,17 @@ use std::{
 
 use discox_core::{
     BackendType, RegisterConfig,
-    backend::Skips,
-    key::{Endpoint, Record, Service},
+    backend::WarnOnce,
+    record::{Endpoint, Record, Service},
 };
 use discox_testkit::fuzz::{fuzz, fuzz_text};
 use serde::de::DeserializeOwned;
 use serde_json::{from_slice, json};
 
 use crate::{
-    client::{Checks, Instance, Services},
-    fold::fold,
+    dedup_endpoints::dedup_endpoints,
     layout::{self, ATTR_LIMIT, Reading, Stamp},
+    model::{Checks, Instance, Services},
 };
 
 fn record() -> Record {
@@ -63,12 +63,12 @@ fn parses<T: DeserializeOwned>(examples: &[&[u8]]) {
 #[test]
 fn lists() {
     let service = Service::parse("/p", "demo").unwrap();
-    let skips = Mutex::new(Skips::new(BackendType::Consul, service.clone()));
+    let skips = Mutex::new(WarnOnce::new(BackendType::Consul, service.clone()));
     let answer = answer();
     let raw = br#"[{"Node":{"Address":null},"Service":{"Meta":{"discox":"1","discox-prefix":"/p","discox-attr-bytes":"-1"}},"Checks":null}]"#;
     fuzz(&[&answer, raw, b"[]", b"null"], |input| {
         let Ok(instances) = from_slice::<Vec<Instance>>(input) else { return };
-        let (most, list) = (instances.len(), fold(instances, &service, true, &skips));
+        let (most, list) = (instances.len(), dedup_endpoints(instances, &service, true, &skips));
         let names: HashSet<_> = list.iter().map(|(endpoint, _)| endpoint).collect();
         assert!(names.len() == list.len() && list.len() <= most);
         assert!(list.iter().all(|(endpoint, _)| Endpoint::is_readable(endpoint)));
@@ -132,7 +132,7 @@ fn plain(text: &str) -> String {
 fn stamps() {
     let stamp = Stamp::after(None, record().incarnation).to_string();
     fuzz_text(&[&stamp, "18446744073709551615-x", "0-"], |text| {
-        let service = crate::client::Service {
+        let service = crate::model::Service {
             meta: BTreeMap::from([("discox-started".into(), text.into())]),
             ..Default::default()
         };

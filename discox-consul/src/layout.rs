@@ -3,10 +3,13 @@
 use std::{collections::BTreeMap, fmt, net::Ipv6Addr, time::SystemTime};
 
 use bytes::Bytes;
-use discox_core::key::{Endpoint, Incarnation, Record};
+use discox_core::{
+    Error, Result,
+    record::{Endpoint, Incarnation, Record},
+};
 use serde_json::Value;
 
-use crate::client::{Instance, Service};
+use crate::model::{Instance, Service};
 
 /// What Consul allows in a record's Meta: pairs, bytes of a key, bytes of a value.
 const PAIRS: usize = 64;
@@ -61,6 +64,24 @@ impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:020}-{}", self.at, self.incarnation)
     }
+}
+
+/// Rejects a service name that no path of Consul's HTTP interface may have: its agents answer 400, without a word, to
+/// a path with a character that Go's `unicode.IsPrint` does not take. (IDs are plain ASCII, Meta is in the body.)
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match name.chars().find(|c| !is_printable(*c)) {
+        None => Ok(()),
+        Some(c) => {
+            let reason = format!("Consul does not take U+{:04X}, which does not print", u32::from(c));
+            Err(Error::config("service_name", name, reason))
+        }
+    }
+}
+
+/// What `Debug` escapes in the middle of a text is what does not print: the same categories of Unicode as in Go.
+fn is_printable(c: char) -> bool {
+    let text = String::from_iter(['_', c]);
+    matches!(c, '"' | '\'' | '\\') || text.escape_debug().eq(text.chars())
 }
 
 /// The record's ID: other than any other incarnation's, because the incarnation is in it.
@@ -126,7 +147,7 @@ pub(crate) fn is_same_endpoint(service: &Service, record: &Record) -> bool {
 ///
 /// # Errors
 /// Why it cannot be served.
-pub(crate) fn endpoint(instance: &Instance) -> Result<String, &'static str> {
+pub(crate) fn endpoint(instance: &Instance) -> std::result::Result<String, &'static str> {
     let Service { address, port, .. } = &instance.service;
     let host = if address.is_empty() { &instance.node.address } else { address };
     let Some(port) = u16::try_from(*port).ok().filter(|port| *port > 0) else {
@@ -193,7 +214,7 @@ mod tests {
     use discox_core::RegisterConfig;
 
     use super::*;
-    use crate::client::Node;
+    use crate::model::Node;
 
     fn record(service: &str, endpoint: &str) -> Record {
         Record::parse(&RegisterConfig {
@@ -269,6 +290,19 @@ mod tests {
         assert!(Stamp::after(Some(&ahead), Incarnation::new()) > ahead);
         assert_eq!(Stamp::parse(&first.to_string()), Some(first));
         assert_eq!(Stamp::parse("yesterday"), None);
+    }
+
+    /// Each of these was tried with Consul 1.8.7, which takes the former and answers 400 to the latter.
+    #[test]
+    fn names_that_do_not_print_are_rejected() {
+        for name in ["demo", "de mo", "d\u{e9}mo", "e\u{301}", "\u{4e2d}\u{6587}", "a\"b\\'", "\u{1f980}"] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+        for c in ["\u{a0}", "\u{200b}", "\u{ad}", "\u{3000}", "\u{2028}", "\u{feff}", "\u{202e}", "\u{f0000}"]
+        {
+            let error = check_name(&format!("de{c}mo")).unwrap_err();
+            assert_eq!(error.field(), Some("service_name"), "{error}");
+        }
     }
 
     #[test]

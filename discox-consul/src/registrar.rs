@@ -4,73 +4,64 @@ use std::{sync::Arc, time::Duration};
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Registered, Take},
-    key::Record,
+    backend::{Registered, Replace},
+    record::Record,
 };
 use futures_util::future::join;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    agent::Consul,
     catalogue::{self, Entries, Rival},
     check,
-    client::{Probe, Registration, Service},
     layout::{self, Stamp},
-    link::Consul,
+    model::Registration,
+    record::{self, Receipt, is_as_written, is_ttl, pass, put},
+    scan_state::SETTLING,
 };
 
 /// How long the agent may take to begin with a request that was sent to it.
 const ON_ITS_WAY: Duration = Duration::from_millis(200);
 
-/// A record that was registered less than this ago may not have reached the catalogue yet.
-pub(crate) const SETTLING: Duration = Duration::from_secs(2);
-
-/// What was registered.
-#[derive(Clone, Debug)]
-pub struct Receipt {
-    pub(crate) registration: Arc<Registration>,
-    pub(crate) stamp: Stamp,
-    /// When it has to have reached the catalogue.
-    pub(crate) settles: Instant,
-}
-
 pub(crate) async fn register(
     link: &Consul,
     record: &Record,
     attr: &str,
-    take: Take,
+    replace: Replace,
 ) -> Result<Registered<Receipt>> {
-    let ledger = &link.connector.ledger;
+    let placements = &link.connector.placements;
     let id = layout::id(record);
     let Entries { own, rivals } = catalogue::entries(link, record, &id).await?;
-    let stamp = stamp(record, take, ledger.stamp(record.incarnation), &rivals)
-        .inspect_err(|_| ledger.unwanted(&id))?;
+    let stamp =
+        stamp(record, replace, placements.stamp(&id), &rivals).inspect_err(|_| placements.unwanted(&id))?;
     let (registration, ttl) = begin(link, record, attr, &stamp)?;
-    let found = own.filter(|own| take == Take::Back && is_as_written(&own.service, &registration));
+    let found = own.filter(|own| replace == Replace::OnlyOwn && is_as_written(&own.service, &registration));
     let stands = found.is_some() && revived(link, &registration).await?;
     if !stands {
         put(link, &registration).await?;
     }
     let mut receipt =
-        end(link, record, registration, stamp, take == Take::Over || !rivals.is_empty()).await?;
+        end(link, record, registration, stamp, replace == Replace::Anyone || !rivals.is_empty()).await?;
     if let Some(own) = found.filter(|_| stands) {
-        link.catalogue.found(&own);
+        // As good as a look through: it is there, and no rival of it.
+        link.scan.looked_through(&own.service.name, Duration::ZERO, Some(&own.node.name));
         receipt.settles = Instant::now();
     }
     Ok(Registered { receipt, ttl })
 }
 
-/// As [`register`] with [`Take::Back`], but looks for rivals while it writes: our stamp stays what it is, so that the
+/// As [`register`] with [`Replace::OnlyOwn`], but looks for rivals while it writes: our stamp stays what it is, so that the
 /// record of who started later is in force whatever we write.
 pub(crate) async fn update(link: &Consul, record: &Record, attr: &str) -> Result<Registered<Receipt>> {
-    let Some(mine) = link.connector.ledger.stamp(record.incarnation) else {
-        return register(link, record, attr, Take::Back).await;
+    let Some(mine) = link.connector.placements.stamp(&layout::id(record)) else {
+        return register(link, record, attr, Replace::OnlyOwn).await;
     };
     let (registration, ttl) = begin(link, record, attr, &mine)?;
     let id = &registration.id;
     let (written, entries) = join(put(link, &registration), catalogue::entries(link, record, id)).await;
     let rivals = entries?.rivals;
-    if let Err(superseded) = stamp(record, Take::Back, Some(mine.clone()), &rivals) {
-        retreat(link, id, true).await?;
+    if let Err(superseded) = stamp(record, Replace::OnlyOwn, Some(mine.clone()), &rivals) {
+        retreat(link, &registration, true).await?;
         return Err(superseded);
     }
     written?;
@@ -82,7 +73,7 @@ pub(crate) async fn update(link: &Consul, record: &Record, attr: &str) -> Result
 fn begin(link: &Consul, record: &Record, attr: &str, stamp: &Stamp) -> Result<(Arc<Registration>, Duration)> {
     let id = layout::id(record);
     let (check, ttl) = check::check(record, &id)?;
-    link.connector.ledger.begin(link.agent, &id, record.incarnation, stamp);
+    link.connector.placements.begin(link.agent, record.service.name(), &id, stamp);
     let registration = Registration {
         name: record.service.name().to_owned(),
         address: record.endpoint.host().to_owned(),
@@ -94,16 +85,6 @@ fn begin(link: &Consul, record: &Record, attr: &str, stamp: &Stamp) -> Result<(A
     Ok((Arc::new(registration), ttl))
 }
 
-/// Writes a record.
-pub(crate) async fn put(link: &Consul, registration: &Registration) -> Result<()> {
-    link.client.register(registration).await.map_err(|fault| link.failed(fault))?;
-    // A check that was critical stays critical although it is registered as passing.
-    if is_ttl(registration) && !pass(link, registration).await? {
-        return Err(link.here(Error::new(ErrorKind::Unavailable, "the record was removed at once")));
-    }
-    Ok(())
-}
-
 /// The record is there: older ones go.
 async fn end(
     link: &Consul,
@@ -112,23 +93,24 @@ async fn end(
     stamp: Stamp,
     has_rivals: bool,
 ) -> Result<Receipt> {
-    link.connector.ledger.registered(link.agent, &registration.id);
+    link.connector.placements.registered(link.agent, &registration.id);
     if has_rivals {
         remove_older(link, record, &stamp).await?;
     }
     Ok(Receipt { registration, stamp, settles: Instant::now() + SETTLING })
 }
 
-/// Passes the check of a record that the catalogue has as it should be, and says whether the agent knows it. An agent
+/// Passes the check of a record that the catalogue has as it should be, and says whether the agent keeps it. An agent
 /// that is back finds its records on disk; to write them all again would take it long.
 async fn revived(link: &Consul, registration: &Registration) -> Result<bool> {
-    Ok(is_ttl(registration) && pass(link, registration).await?)
+    let may_stand = is_ttl(registration) && record::has_current_token(link, &registration.id);
+    Ok(may_stand && pass(link, registration).await?)
 }
 
 /// When this registration counts as started: the later one is in force.
-fn stamp(record: &Record, take: Take, mine: Option<Stamp>, rivals: &[Rival]) -> Result<Stamp> {
+fn stamp(record: &Record, replace: Replace, mine: Option<Stamp>, rivals: &[Rival]) -> Result<Stamp> {
     let newest = rivals.iter().filter_map(|rival| rival.stamp.as_ref()).max();
-    if take == Take::Back {
+    if replace == Replace::OnlyOwn {
         if rivals.iter().any(|rival| rival.alive && rival.stamp > mine) {
             return Err(Error::new(ErrorKind::Superseded, "a later registration holds the endpoint"));
         }
@@ -145,52 +127,39 @@ async fn remove_older(link: &Consul, record: &Record, stamp: &Stamp) -> Result<(
     let services = link.client.services(&filter).await.map_err(|fault| link.failed(fault))?;
     for service in services.values().filter(|service| layout::is_rival(service, record)) {
         if Stamp::of(service).as_ref() < Some(stamp) {
-            link.client.deregister(&service.id).await.map_err(|fault| link.failed(fault))?;
-            // It may have been ours, of an earlier registration in this process.
-            link.connector.ledger.unwanted(&service.id);
-            link.connector.ledger.removed(link.agent, &service.id);
+            // It may be ours, of an earlier registration in this process.
+            link.connector.placements.unwanted(&service.id);
+            record::remove(link, &service.name, &service.id).await?;
+            link.connector.placements.removed(link.agent, &service.id);
         }
     }
     Ok(())
 }
 
-pub(crate) async fn withdraw(link: &Consul, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
-    let id = layout::id(record);
-    link.connector.ledger.withdrawn(&id, record.incarnation);
-    link.client.deregister(&id).await.map_err(|fault| link.failed(fault))?;
-    if receipt.is_some() {
-        link.connector.ledger.removed(link.agent, &id);
-    } else {
-        // A registration that was given up may still be on its way. Should it take longer, it is removed as long as
-        // the connection lives.
-        sleep(ON_ITS_WAY).await;
-        link.client.deregister(&id).await.map_err(|fault| link.failed(fault))?;
+/// Removes our record. A write that was given up may begin with the agent after that: then it is removed again, and
+/// once more by the connection as long as it lives.
+pub(crate) async fn withdraw(link: &Consul, record: &Record) -> Result<()> {
+    let (id, service) = (layout::id(record), record.service.name());
+    let placements = &link.connector.placements;
+    placements.unwanted(&id);
+    record::remove(link, service, &id).await?;
+    let Some(given_up) = placements.given_up(link.agent, &id) else {
+        placements.removed(link.agent, &id);
+        return Ok(());
+    };
+    if given_up.elapsed() < ON_ITS_WAY {
+        sleep_until(given_up + ON_ITS_WAY).await;
+        record::remove(link, service, &id).await?;
     }
     Ok(())
 }
 
 /// Another incarnation is in force: our record would come to light again when the other one stops.
-pub(crate) async fn retreat(link: &Consul, id: &str, is_here: bool) -> Result<()> {
-    link.connector.ledger.unwanted(id);
+pub(crate) async fn retreat(link: &Consul, registration: &Registration, is_here: bool) -> Result<()> {
+    link.connector.placements.unwanted(&registration.id);
     if is_here {
-        link.client.deregister(id).await.map_err(|fault| link.failed(fault))?;
+        record::remove(link, &registration.name, &registration.id).await?;
     }
-    link.connector.ledger.removed(link.agent, id);
+    link.connector.placements.removed(link.agent, &registration.id);
     Ok(())
-}
-
-pub(crate) async fn pass(link: &Consul, registration: &Registration) -> Result<bool> {
-    link.client.pass(&registration.check.id).await.map_err(|fault| link.failed(fault))
-}
-
-/// Whether a record is what was registered.
-pub(crate) fn is_as_written(service: &Service, registration: &Registration) -> bool {
-    service.name == registration.name
-        && service.address == registration.address
-        && service.port == i64::from(registration.port)
-        && service.meta == registration.meta
-}
-
-pub(crate) fn is_ttl(registration: &Registration) -> bool {
-    matches!(registration.check.probe, Probe::Ttl { .. })
 }

@@ -1,6 +1,6 @@
 //! What the checks of an instance add up to.
 
-use crate::client::Check;
+use crate::model::Check;
 
 /// The aggregated status, as Consul's own tools show it. The better, the greater.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

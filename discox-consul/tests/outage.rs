@@ -4,20 +4,24 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use common::{DEADLINE, PREFIX, get, put, registration, services};
 use discox_consul::{
-    ConnectionConfig, Discover, DiscoverConfig, DiscoverState, LiteEndpoint, Register, RegisterConfig,
-    RegisterState, RegistryConfig,
+    ConnectionConfig, Discover, DiscoverConfig, DiscoverState, EndpointCacher, Error, LiteEndpoint, Register,
+    RegisterConfig, RegisterState, Registry, RegistryConfig,
 };
 use discox_testkit::{
     server::{Data, Kind, Servers},
     wait::eventually,
 };
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 const A: &str = "10.0.0.1:80";
 
@@ -144,6 +148,120 @@ async fn a_record_removed_by_hand_is_back_at_once() -> Result<()> {
     }
     register.stop().await?;
     assert!(services(at).await?.is_empty());
+    Ok(())
+}
+
+/// Counts what is removed.
+#[derive(Default)]
+struct Removals(Mutex<Vec<String>>);
+
+impl EndpointCacher for Removals {
+    fn add_or_update(&self, _: &str, _: &[u8]) {}
+    fn delete(&self, endpoint: &str) {
+        self.0.lock().unwrap().push(endpoint.to_owned());
+    }
+    fn add_error(&self, error: &Error) {
+        println!("{error}");
+    }
+}
+
+/// Five registrations, a discovery that has seen them all, and a snapshot from before.
+struct Restorable {
+    servers: Servers,
+    file: String,
+    registry: Arc<dyn Registry>,
+    registered: Vec<Arc<dyn Register>>,
+    discover: Arc<dyn Discover>,
+    removals: Arc<Removals>,
+}
+
+impl Restorable {
+    async fn start() -> Result<Self> {
+        let servers = common::consul().await?;
+        let file = format!("/tmp/discox-test-{}.snapshot", servers.member(0).address());
+        servers.member(0).tool(&["snapshot", "save", &file]).await?;
+        let backend_endpoints = servers.addresses();
+        let registry = discox_consul::connect(RegistryConfig { backend_endpoints, ..Default::default() })?;
+        let registered = (1..=5).map(|port| registry.register(registration(&format!("10.0.0.1:{port}"))));
+        let registered = registered.collect::<discox_consul::Result<Vec<_>>>()?;
+        for register in &registered {
+            register.start().await?;
+        }
+        let discover = discox_consul::new_discover(discovery(servers.addresses()))?;
+        let removals = Arc::new(Removals::default());
+        tokio::spawn({
+            let (discover, removals) = (discover.clone(), removals.clone());
+            async move { discover.start(removals).await }
+        });
+        let this = Self { servers, file, registry, registered, discover, removals };
+        this.complete().await?;
+        Ok(this)
+    }
+
+    async fn complete(&self) -> Result<()> {
+        let complete = async || {
+            let status = self.discover.status();
+            status.state == DiscoverState::Synced && status.endpoints == 5 && status.held == 0
+        };
+        eventually(DEADLINE, "all five", complete).await
+    }
+
+    async fn restore(&self) -> Result<()> {
+        self.servers.member(0).tool(&["snapshot", "restore", &self.file]).await.map(drop)
+    }
+
+    async fn nobody_is_removed(&self, outages: u64) -> Result<()> {
+        eventually(DEADLINE, "the loss", async || self.discover.status().outages >= outages).await?;
+        self.complete().await?;
+        let removals = self.removals.0.lock().unwrap();
+        ensure!(removals.is_empty(), "{removals:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Restorable {
+    fn drop(&mut self) {
+        // It is not there where the server has a file system of its own.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+#[tokio::test]
+async fn a_restored_snapshot_removes_no_live_endpoint() -> Result<()> {
+    let consul = Restorable::start().await?;
+    consul.restore().await?;
+    consul.nobody_is_removed(1).await?;
+    consul.registry.close().await;
+    Ok(())
+}
+
+/// What is written right after the restore hides that the index went back, and no query for the service is held while
+/// changes go on.
+#[tokio::test]
+async fn a_snapshot_that_is_restored_while_changes_go_on_removes_no_live_endpoint() -> Result<()> {
+    let consul = Restorable::start().await?;
+    for round in 1..=3 {
+        let (restored, is_restored) = tokio::sync::oneshot::channel();
+        let changing = async {
+            let mut is_restored = pin!(is_restored);
+            for change in 0.. {
+                // Some fail: the registry is lost for a moment.
+                let _ = consul.registered[0].update_attr(&format!("{round} {change}")).await;
+                if timeout(Duration::from_millis(10), &mut is_restored).await.is_ok() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let restore = async {
+            consul.restore().await?;
+            consul.nobody_is_removed(round).await?;
+            let _ = restored.send(());
+            anyhow::Ok(())
+        };
+        tokio::try_join!(changing, restore).with_context(|| format!("round {round}"))?;
+    }
+    consul.registry.close().await;
     Ok(())
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use common::{A, DEADLINE, registration};
-use discox_consul::{ConnectionConfig, DiscoverConfig, ErrorKind, LiteEndpoint, RegisterConfig};
+use discox_consul::{
+    ConnectionConfig, ConsulOptions, DiscoverConfig, ErrorKind, LiteEndpoint, RegisterConfig,
+};
 use discox_testkit::wait::eventually;
 use tokio::time::timeout;
 
@@ -73,7 +75,8 @@ async fn a_discovery_asks_the_datacenter_that_is_configured() -> Result<()> {
     let register = discox_consul::new_register(config(servers.addresses(), ConnectionConfig::default()))?;
     register.start().await?;
     for (datacenter, found) in [("dc1", true), ("elsewhere", false)] {
-        let connection = ConnectionConfig { datacenter: Some(datacenter.into()), ..Default::default() };
+        let consul = ConsulOptions { datacenter: Some(datacenter.into()), ..Default::default() };
+        let connection = ConnectionConfig { consul, ..Default::default() };
         let discover = discox_consul::new_discover(discovery(servers.addresses(), connection))?;
         let cache = std::sync::Arc::new(LiteEndpoint::new());
         tokio::spawn({
@@ -95,13 +98,13 @@ async fn a_discovery_asks_the_datacenter_that_is_configured() -> Result<()> {
 async fn what_only_consul_enterprise_has_is_a_mistake_of_configuration() -> Result<()> {
     let servers = common::consul().await?;
     let connection = ConnectionConfig {
-        namespace: Some("team".into()),
+        consul: ConsulOptions { namespace: Some("team".into()), ..Default::default() },
         request_timeout: Duration::from_secs(60),
         ..Default::default()
     };
     let register = discox_consul::new_register(config(servers.addresses(), connection.clone()))?;
     let error = timeout(DEADLINE, register.start()).await?.err().context("it was let in")?;
-    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("namespace")), "{error}");
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("consul.namespace")), "{error}");
     let discover = discox_consul::new_discover(discovery(servers.addresses(), connection))?;
     let ended = timeout(DEADLINE, discover.start(std::sync::Arc::new(LiteEndpoint::new()))).await?;
     assert_eq!(ended.err().map(|error| error.kind()), Some(ErrorKind::Config));

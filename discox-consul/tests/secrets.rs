@@ -13,7 +13,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 use discox_consul::{
-    ConnectionConfig, DiscoverConfig, EndpointCacher, LiteEndpoint, RegisterConfig, RegistryConfig, Secret,
+    ConnectionConfig, ConsulOptions, DiscoverConfig, EndpointCacher, LiteEndpoint, RegisterConfig,
+    RegistryConfig, Secret,
 };
 use discox_testkit::{
     secured::{Options, PREFIX, SERVICE, Secured, Tls},
@@ -73,7 +74,7 @@ async fn a_token_is_in_nothing_that_is_written() -> Result<()> {
     let file = secured.write("token", "hunter2 with white space")?;
     for token in [Secret::from(secured.token()), wrong.into(), Secret::file(file)] {
         let connection = ConnectionConfig {
-            token: Some(token),
+            consul: ConsulOptions { token: Some(token), ..Default::default() },
             denied_backoff_max: Duration::from_secs(1),
             ..Default::default()
         };

@@ -4,12 +4,16 @@
 #![cfg(feature = "reqwest")]
 #![allow(clippy::unwrap_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::{slice::from_ref, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use discox_consul::{
-    ConnectionConfig, Denial, Discover, DiscoverConfig, DiscoverState, ErrorKind, LiteEndpoint, Pem,
-    Register, RegisterConfig, RegisterState, Secret, TlsConfig,
+    ConnectionConfig, Connector, Consul, ConsulOptions, Denial, Discover, DiscoverConfig, DiscoverState,
+    ErrorKind, LiteEndpoint, Pem, Receipt, Register, RegisterConfig, RegisterState, Secret, TlsConfig,
+};
+use discox_core::{
+    backend::{Held, Link, Loss, Replace},
+    record::Record,
 };
 use discox_testkit::{
     authority::{Authority, SERVER_NAME},
@@ -18,7 +22,7 @@ use discox_testkit::{
     wait::eventually,
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const A: &str = "10.0.0.1:80";
 /// The longest wait for anything: that a right is gone shows when a held query ends.
@@ -32,7 +36,7 @@ async fn consul() -> Result<Secured> {
 fn connection(secured: &Secured) -> ConnectionConfig {
     ConnectionConfig {
         tls: Some(tls(secured)),
-        token: Some(secured.token().into()),
+        consul: ConsulOptions { token: Some(secured.token().into()), ..Default::default() },
         // A denial is told at once, not when time is up.
         request_timeout: Duration::from_secs(60),
         denied_backoff_max: Duration::from_secs(1),
@@ -176,8 +180,8 @@ async fn each_denial_is_told_by_its_reason_and_at_once() -> Result<()> {
     let unknown = "00000000-0000-4000-8000-000000000000";
     let own = |pem: &str| Some(Pem::Text(pem.to_owned()));
     for (what, connection, why) in [
-        ("no token", with(&|c, _| c.token = None), Denial::NoCredentials),
-        ("unknown token", with(&|c, _| c.token = Some(unknown.into())), Denial::WrongCredentials),
+        ("no token", with(&|c, _| c.consul.token = None), Denial::NoCredentials),
+        ("unknown token", with(&|c, _| c.consul.token = Some(unknown.into())), Denial::WrongCredentials),
         ("other authority", with(&|_, t| t.ca = own(&stranger.certificate())), Denial::UnknownAuthority),
         (
             "other name",
@@ -244,11 +248,148 @@ async fn a_right_that_was_taken_is_missed_and_heals_when_it_is_back() -> Result<
     serves(&cache, Some("2")).await
 }
 
+/// With the token in its file.
+fn by_file(secured: &Secured) -> ConnectionConfig {
+    let token = Some(Secret::file(secured.token_file()));
+    ConnectionConfig { consul: ConsulOptions { token, ..Default::default() }, ..connection(secured) }
+}
+
+/// A link with the token in its file, and a record that is alive for 3 s after its last heart beat.
+async fn held_by_file(secured: &Secured) -> Result<(Arc<Connector>, Consul, Held<Receipt>)> {
+    let connection = by_file(secured);
+    let connector = Arc::new(Connector::parse(&secured.endpoints(), &connection)?);
+    let link = Consul::connect(&connector).await?;
+    let config = RegisterConfig { ttl: Some(Duration::from_secs(3)), ..registration(secured, connection) };
+    let held = hold(&link, &config).await?;
+    Ok((connector, link, held))
+}
+
+async fn hold(link: &Consul, config: &RegisterConfig) -> Result<Held<Receipt>> {
+    let record = Arc::new(Record::parse(config)?);
+    let registered = link.register(&record, "1", Replace::Anyone).await?;
+    Ok(Held { record, attr: "1".into(), receipt: registered.receipt })
+}
+
+/// How many records of the service pass, as the administrator sees it.
+async fn passing(secured: &Secured) -> Result<usize> {
+    let path = format!("/v1/health/service/{}?passing=1", service());
+    let found: serde_json::Value = serde_json::from_str(&secured.member().http("GET", &path, "").await?)?;
+    Ok(found.as_array().context("no list")?.len())
+}
+
+#[tokio::test]
+async fn a_process_that_dies_after_its_token_was_replaced_is_missed_in_time() -> Result<()> {
+    let secured = consul().await?;
+    let (connector, link, held) = held_by_file(&secured).await?;
+    secured.replace_token().await?;
+    ensure!(link.verify(from_ref(&held)).await?.is_empty(), "a token that was replaced is no loss");
+    drop((link, connector));
+    let died = Instant::now();
+    ensure!(passing(&secured).await? == 1);
+    eventually(DEADLINE, "its end", async || passing(&secured).await.is_ok_and(|passing| passing == 0))
+        .await?;
+    ensure!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
+    Ok(())
+}
+
+/// The agent goes on with the token that it was given: another agent of the process, or the same one after a
+/// reconnect, is given the new one although the record is there and alive.
+#[tokio::test]
+async fn a_reconnect_with_another_token_puts_the_record_again() -> Result<()> {
+    let secured = consul().await?;
+    let (connector, link, held) = held_by_file(&secured).await?;
+    secured.replace_token().await?;
+    drop(link);
+    let link = Consul::connect(&connector).await?;
+    link.register(&held.record, "1", Replace::OnlyOwn).await?;
+    drop((link, connector));
+    eventually(Duration::from_secs(5), "its end", async || {
+        passing(&secured).await.is_ok_and(|passing| passing == 0)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stop_after_the_token_was_replaced_leaves_nothing() -> Result<()> {
+    let secured = consul().await?;
+    let connection = by_file(&secured);
+    let period = Duration::from_secs(100);
+    let config = RegisterConfig {
+        heart_beat_period: period,
+        ttl: Some(3 * period),
+        ..registration(&secured, connection)
+    };
+    let register = discox_consul::new_register(config)?;
+    register.start().await?;
+    ensure!(passing(&secured).await? == 1);
+    secured.replace_token().await?;
+    register.stop().await?;
+    ensure!(passing(&secured).await? == 0, "it said that it was gone");
+    Ok(())
+}
+
+/// What a crashed process left is removed with a good token, though the agent was given a worthless one with it.
+#[tokio::test]
+async fn a_take_over_removes_what_was_put_with_a_worthless_token() -> Result<()> {
+    let secured = consul().await?;
+    let (connector, link, held) = held_by_file(&secured).await?;
+    drop((connector, link));
+    secured.replace_token().await?;
+    let connection = by_file(&secured);
+    let connector = Arc::new(Connector::parse(&secured.endpoints(), &connection)?);
+    let link = Consul::connect(&connector).await?;
+    let later = hold(&link, &registration(&secured, connection)).await?;
+    ensure!(later.record.incarnation != held.record.incarnation);
+    ensure!(passing(&secured).await? == 1);
+    link.withdraw(&later.record, Some(&later.receipt)).await?;
+    ensure!(passing(&secured).await? == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn exact_rules_are_enough_and_one_denied_record_leaves_the_others_alone() -> Result<()> {
+    let names = [format!("{SERVICE}one"), format!("{SERVICE}other")];
+    let options = Options { tls: Tls::Server, services: names.to_vec(), ..Options::default() };
+    let secured = Secured::start(Kind::Consul, options).await?;
+    let connection = ConnectionConfig {
+        consul: ConsulOptions { token: Some(secured.token().into()), ..Default::default() },
+        tls: Some(TlsConfig { ca: Some(Pem::File(secured.ca_file())), ..Default::default() }),
+        ..Default::default()
+    };
+    let connector = Arc::new(Connector::parse(&secured.endpoints(), &connection)?);
+    let link = Consul::connect(&connector).await?;
+    let mut held = Vec::new();
+    for name in &names {
+        let config = registration(&secured, connection.clone());
+        held.push(hold(&link, &RegisterConfig { service_name: name.clone(), ..config }).await?);
+    }
+    // Until the records are settled, and then by the catalogue alone.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        ensure!(link.verify(&held).await?.is_empty());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    secured.restrict_to(&names[1..]).await?;
+    let losses = eventually(DEADLINE, "a denial", async || {
+        link.verify(&held).await.ok().filter(|losses| !losses.is_empty())
+    })
+    .await?;
+    ensure!(losses == [(0, Loss::Denied)], "{losses:?}");
+    secured.restrict_to(&names).await?;
+    link.register(&held[0].record, "1", Replace::OnlyOwn).await?;
+    ensure!(link.verify(&held).await?.is_empty());
+    for held in &held {
+        link.withdraw(&held.record, Some(&held.receipt)).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn certificates_and_tokens_rotate_without_a_restart() -> Result<()> {
     let mut secured = consul().await?;
     let token = secured.write("token", &format!("{}\n", secured.token()))?;
-    let connection = ConnectionConfig { token: Some(Secret::file(&token)), ..connection(&secured) };
+    let mut connection = connection(&secured);
+    connection.consul.token = Some(Secret::file(&token));
     let register = discox_consul::new_register(registration(&secured, connection.clone()))?;
     register.start().await?;
     let (discover, cache) = run(discovery(&secured, connection))?;

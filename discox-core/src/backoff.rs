@@ -1,4 +1,4 @@
-//! The only delays: how long to wait before trying again.
+//! How long core waits before it tries again. A backend has pauses of its own only within one call or one `keep`.
 
 use std::time::Duration;
 

@@ -12,48 +12,42 @@
 //! - discovering: [`backend::Source::open`] and [`backend::Watch::next`] → the mirror, which makes the
 //!   only diff and holds removals after an outage → [`EndpointCacher::advance`].
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "serde")]
+mod ages;
 pub mod backend;
 mod backoff;
-mod budget;
-mod claims;
-mod client_crate;
+mod cache;
 mod config;
 mod connection;
-mod denial;
-mod departures;
-mod discover;
 mod discovery;
-mod endpoint;
 mod error;
-mod heartbeat;
-mod index;
-mod keeper;
-pub mod key;
-mod link;
-mod lite;
 mod lock;
-mod members;
-mod mirror;
-mod pulse;
-mod register;
+pub mod record;
 mod registration;
 mod registry;
-mod secret;
-mod skips;
-mod table;
-mod tls;
-mod watcher;
 
-pub use client_crate::ClientCrate;
-pub use config::{BackendType, DiscoverConfig, RegisterConfig, RegistryConfig};
-pub use connection::ConnectionConfig;
-pub use denial::Denial;
-pub use discover::{Discover, DiscoverState, DiscoverStatus};
-pub use endpoint::{EndpointCacher, Event, Update};
-pub use error::{Error, ErrorKind, Result};
-pub use lite::{Changes, Freshness, FreshnessState, LiteEndpoint, Reader};
-pub use register::{Register, RegisterState, RegisterStatus};
+/// What users of every backend need: each backend crate and the facade re-export all of it.
+pub mod prelude {
+    pub use crate::{
+        BackendType, Changes, ClientCrate, ConnectionConfig, ConsulOptions, Denial, Derived, Discover,
+        DiscoverConfig, DiscoverState, DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event,
+        Freshness, FreshnessState, LiteEndpoint, Pem, Reader, Register, RegisterConfig, RegisterState,
+        RegisterStatus, Registry, RegistryConfig, Result, Secret, Snapshot, TlsConfig, Update, Watching,
+        ZookeeperOptions,
+    };
+}
+
+pub use cache::{
+    Changes, EndpointCacher, Entry, Event, Freshness, FreshnessState, Iter, LiteEndpoint, Reader, Snapshot,
+    Update,
+};
+pub use config::{
+    BackendType, ClientCrate, ConnectionConfig, ConsulOptions, DiscoverConfig, Pem, RegisterConfig,
+    RegistryConfig, Secret, TlsConfig, ZookeeperOptions,
+};
+pub use discovery::{Derived, Discover, DiscoverState, DiscoverStatus, Loaded, Watching};
+pub use error::{Denial, Error, ErrorKind, Result};
+pub use registration::{Register, RegisterState, RegisterStatus};
 pub use registry::{Connection, Registry};
-pub use secret::Secret;
-pub use table::{Entry, Snapshot};
-pub use tls::{Pem, TlsConfig};

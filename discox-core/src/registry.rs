@@ -1,19 +1,25 @@
 //! One connection from which many endpoints are registered and many services discovered.
 
-use std::sync::Arc;
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 
 use crate::{
     ConnectionConfig, Discover, DiscoverConfig, Error, Register, RegisterConfig, Result, backend::Link,
-    discovery::Discovery, link::Hub, registration::Registration,
+    connection::Hub, discovery::Discovery, registration::Registration,
 };
 
 /// One connection, with its session or leases, that many registrations and discoveries share.
 ///
-/// It connects with the first `start`. It lives as long as this handle or anything made from it.
+/// It connects with the first `start`. It lives as long as this handle or anything made from it, on the runtime of
+/// that `start`; when the runtime ends, the next call goes on with everything on its own.
+///
+/// Implemented by discox only: methods may be added in any version.
 #[async_trait]
-pub trait Registry: Send + Sync + 'static {
+pub trait Registry: Debug + Send + Sync + 'static {
     /// A registration over this connection. The configuration's backend, addresses and connection
     /// settings are ignored. No I/O.
     ///
@@ -29,8 +35,10 @@ pub trait Registry: Send + Sync + 'static {
     fn discover(&self, config: DiscoverConfig) -> Result<Arc<dyn Discover>>;
 
     /// Ends the connection for good, and with it everything that was made from it: discoveries end
-    /// with [`Stopped`](crate::ErrorKind::Stopped), records that were not stopped end with the
-    /// session or leases. Takes at most `request_timeout`. Idempotent.
+    /// with [`Stopped`](crate::ErrorKind::Stopped), registrations are stopped and their records withdrawn, then the
+    /// session is closed or the leases are revoked. Takes at most `request_timeout`: what could not be withdrawn by
+    /// then ends with its TTL, and its `stop` says so. Idempotent. Once it has been polled it happens, also when it is
+    /// cancelled.
     async fn close(&self);
 
     /// Why the connection is not up, if it is not. None before the first `start`.
@@ -38,7 +46,11 @@ pub trait Registry: Send + Sync + 'static {
 }
 
 /// The [`Registry`] of one backend, for the backend crates.
-pub struct Connection<L: Link>(Arc<Hub<L>>);
+pub struct Connection<L: Link> {
+    hub: Arc<Hub<L>>,
+    /// Of what is made from it and has no prefix of its own.
+    discover_prefix: String,
+}
 
 impl<L: Link> Connection<L> {
     /// Checks the settings. No I/O; works outside a runtime.
@@ -47,7 +59,20 @@ impl<L: Link> Connection<L> {
     /// [`Config`](crate::ErrorKind::Config), naming the field.
     pub fn new(connector: L::Connector, settings: &ConnectionConfig) -> Result<Self> {
         settings.check(L::BACKEND)?;
-        Ok(Self(Arc::new(Hub::new(connector, settings))))
+        Ok(Self { hub: Arc::new(Hub::new(connector, settings)), discover_prefix: String::new() })
+    }
+
+    /// Sets the prefix of what is made from this connection and has none of its own.
+    #[must_use]
+    pub fn with_prefix(mut self, discover_prefix: impl Into<String>) -> Self {
+        self.discover_prefix = discover_prefix.into();
+        self
+    }
+
+    fn set_prefix(&self, prefix: &mut String) {
+        if prefix.is_empty() {
+            prefix.clone_from(&self.discover_prefix);
+        }
     }
 
     /// The one-service shortcut: a registration that owns this connection and ends it by `stop`.
@@ -55,7 +80,7 @@ impl<L: Link> Connection<L> {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config), naming the field.
     pub fn single_register(self, config: &RegisterConfig) -> Result<Arc<dyn Register>> {
-        Ok(Arc::new(Registration::new(self.0, true, config)?))
+        Ok(Arc::new(Registration::new(self.hub, true, config)?))
     }
 
     /// The one-service shortcut: a discovery that owns this connection and ends it by `stop`.
@@ -63,25 +88,80 @@ impl<L: Link> Connection<L> {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config), naming the field.
     pub fn single_discover(self, config: &DiscoverConfig) -> Result<Arc<dyn Discover>> {
-        Ok(Arc::new(Discovery::new(self.0, true, config)?))
+        Ok(Arc::new(Discovery::new(self.hub, true, config)?))
+    }
+}
+
+/// The three functions of a backend crate, of its [`Link`] and the parser of its connector.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! backend_functions {
+    ($link:ty, $parse:path) => {
+        /// A registration of one endpoint over a connection of its own. No I/O; works outside a runtime.
+        ///
+        /// # Errors
+        /// [`Config`]($crate::ErrorKind::Config), naming the field and the reason.
+        pub fn new_register(
+            config: $crate::RegisterConfig,
+        ) -> $crate::Result<::std::sync::Arc<dyn $crate::Register>> {
+            connection(&config.backend_endpoints, &config.connection)?.single_register(&config)
+        }
+
+        /// A discovery of one service over a connection of its own. No I/O; works outside a runtime.
+        ///
+        /// # Errors
+        /// [`Config`]($crate::ErrorKind::Config), naming the field and the reason.
+        pub fn new_discover(
+            config: $crate::DiscoverConfig,
+        ) -> $crate::Result<::std::sync::Arc<dyn $crate::Discover>> {
+            connection(&config.backend_endpoints, &config.connection)?.single_discover(&config)
+        }
+
+        /// One connection for many registrations and discoveries. It connects with the first `start`. No
+        /// I/O; works outside a runtime.
+        ///
+        /// # Errors
+        /// [`Config`]($crate::ErrorKind::Config), naming the field and the reason.
+        pub fn connect(
+            config: $crate::RegistryConfig,
+        ) -> $crate::Result<::std::sync::Arc<dyn $crate::Registry>> {
+            let connection = connection(&config.backend_endpoints, &config.connection)?;
+            Ok(::std::sync::Arc::new(connection.with_prefix(config.discover_prefix)))
+        }
+
+        fn connection(
+            backend_endpoints: &[String],
+            settings: &$crate::ConnectionConfig,
+        ) -> $crate::Result<$crate::Connection<$link>> {
+            $crate::Connection::new($parse(backend_endpoints, settings)?, settings)
+        }
+    };
+}
+
+impl<L: Link> Debug for Connection<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = L::place(&self.hub.connector);
+        f.debug_struct("Connection").field("backend", &L::BACKEND).field("at", &at).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl<L: Link> Registry for Connection<L> {
-    fn register(&self, config: RegisterConfig) -> Result<Arc<dyn Register>> {
-        Ok(Arc::new(Registration::new(self.0.clone(), false, &config)?))
+    fn register(&self, mut config: RegisterConfig) -> Result<Arc<dyn Register>> {
+        self.set_prefix(&mut config.discover_prefix);
+        Ok(Arc::new(Registration::new(self.hub.clone(), false, &config)?))
     }
 
-    fn discover(&self, config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
-        Ok(Arc::new(Discovery::new(self.0.clone(), false, &config)?))
+    fn discover(&self, mut config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
+        self.set_prefix(&mut config.discover_prefix);
+        Ok(Arc::new(Discovery::new(self.hub.clone(), false, &config)?))
     }
 
     async fn close(&self) {
-        self.0.close(self.0.settings.request_timeout).await;
+        self.hub.close(self.hub.settings.request_timeout).await;
     }
 
     fn trouble(&self) -> Option<Error> {
-        self.0.trouble()
+        self.hub.trouble()
     }
 }

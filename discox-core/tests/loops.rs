@@ -14,7 +14,7 @@ use std::{
 use discox_core::{
     Connection, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, EndpointCacher, Error, ErrorKind,
     Event, FreshnessState, LiteEndpoint, Register, RegisterConfig, RegisterState, Registry, Update,
-    key::Service,
+    record::Service,
 };
 use recorder::Recorder;
 use sim::{Net, SimLink, World};
@@ -49,10 +49,12 @@ fn register(world: &Arc<World>, attr: &str) -> Arc<dyn Register> {
     connection(world).single_register(&register_config(attr)).unwrap()
 }
 
+fn discover_config() -> DiscoverConfig {
+    DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() }
+}
+
 fn discover(world: &Arc<World>) -> Arc<dyn Discover> {
-    let config =
-        DiscoverConfig { discover_prefix: "/sim".into(), service_name: "demo".into(), ..Default::default() };
-    connection(world).single_discover(&config).unwrap()
+    connection(world).single_discover(&discover_config()).unwrap()
 }
 
 fn run(discover: &Arc<dyn Discover>, cacher: Arc<dyn EndpointCacher>) -> JoinHandle<discox_core::Result<()>> {
@@ -219,7 +221,7 @@ async fn stop_of_a_hung_registry_takes_five_seconds_and_says_so() {
     let error = register.stop().await.unwrap_err();
     assert!(began.elapsed() <= 5 * SECOND, "{:?}", began.elapsed());
     assert_eq!(error.operation(), Some("withdraw"));
-    register.stop().await.unwrap();
+    assert!(register.stop().await.is_err(), "the outcome stays");
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,7 +443,8 @@ impl<F: Fn() + Send + Sync + 'static> EndpointCacher for Inside<F> {
 #[tokio::test(start_paused = true)]
 async fn a_panicking_cacher_ends_its_own_discovery_with_an_error() {
     let world = World::start();
-    register(&world, "a").start().await.unwrap();
+    let register = register(&world, "a");
+    register.start().await.unwrap();
     let discover = discover(&world);
     let watching = run(&discover, Arc::new(Inside(|| panic!("a cacher's own fault"))));
     assert_eq!(watching.await.unwrap().unwrap_err().kind(), ErrorKind::CacherPanicked);
@@ -451,7 +454,8 @@ async fn a_panicking_cacher_ends_its_own_discovery_with_an_error() {
 async fn stop_from_inside_a_callback_only_signals() {
     use futures_util::FutureExt as _;
     let world = World::start();
-    register(&world, "a").start().await.unwrap();
+    let register = register(&world, "a");
+    register.start().await.unwrap();
     let discover = discover(&world);
     let inside = discover.clone();
     let stop = move || assert!(inside.stop().now_or_never().is_some(), "it must not wait for itself");
@@ -495,4 +499,28 @@ async fn a_start_repeated_on_a_shared_connection_is_not_undone_by_the_failed_one
     assert_eq!(register.status().state, RegisterState::Registered);
     drop(register);
     until("withdrawal", || world.content(&Service::parse("/sim", "demo").unwrap()).len() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_watch_itself_confirms_what_the_cache_shows() {
+    let world = World::start();
+    let shared = connection(&world);
+    let keeps_the_session = shared.register(register_config("a")).unwrap();
+    keeps_the_session.start().await.unwrap();
+    let (discover, cache) = (shared.discover(discover_config()).unwrap(), Arc::new(LiteEndpoint::new()));
+    let _watching = run(&discover, cache.clone());
+    cache.ready().await;
+    sleep(20 * SECOND).await;
+    let age = |confirmed: Option<std::time::Instant>| Instant::now().into_std() - confirmed.unwrap();
+    assert!(age(discover.status().last_confirmed) <= 2 * SECOND, "a quiet watch is confirmed");
+    assert!(age(cache.freshness().last_confirmed) <= 2 * SECOND, "a quiet watch is confirmed");
+    world.stick_watches(true);
+    sleep(60 * SECOND).await;
+    assert_eq!(discover.status().state, DiscoverState::Synced, "the connection is well");
+    assert!(age(discover.status().last_confirmed) >= 59 * SECOND, "its connection confirms nothing");
+    assert!(age(cache.freshness().last_confirmed) >= 59 * SECOND, "its connection confirms nothing");
+    world.stick_watches(false);
+    sleep(2 * SECOND).await;
+    assert!(age(discover.status().last_confirmed) <= 2 * SECOND);
+    assert!(age(cache.freshness().last_confirmed) <= 2 * SECOND);
 }

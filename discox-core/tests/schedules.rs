@@ -18,7 +18,7 @@ use std::{
 
 use discox_core::{
     Connection, ConnectionConfig, Discover, DiscoverConfig, Register, RegisterConfig, RegisterState,
-    Registry, key::Service,
+    Registry, record::Service,
 };
 use recorder::Recorder;
 use sim::{Net, SimLink, World};

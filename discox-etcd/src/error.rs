@@ -37,6 +37,9 @@ fn told(error: &ClientError, identified: bool) -> Option<Error> {
         ClientError::IoError(error) => error,
         other => other,
     };
+    if let Some(ours) = own_error(error) {
+        return Some(ours);
+    }
     let mut next = Some(inner);
     while let Some(error) = next {
         if let Some(ours) = error.downcast_ref::<Error>() {
@@ -45,6 +48,12 @@ fn told(error: &ClientError, identified: bool) -> Option<Error> {
         next = error.source();
     }
     discox_tls::explain(inner, identified)
+}
+
+/// Our own error inside of an I/O error, whose `source` passes over it.
+fn own_error(error: &ClientError) -> Option<Error> {
+    let ClientError::IoError(error) = error else { return None };
+    error.get_ref()?.downcast_ref::<Error>().cloned()
 }
 
 /// Why a connection could not be made.
@@ -59,9 +68,13 @@ pub(crate) fn cancelled(reason: &str, compact_revision: i64) -> Error {
             format!("the watch is behind revision {compact_revision}, before which all is compacted");
         return Error::new(ErrorKind::Stale, message);
     }
-    let kind = if is_denial(reason) { ErrorKind::Denied } else { ErrorKind::Unavailable };
-    let reason = if reason.is_empty() { "no reason given" } else { plain(reason) };
-    Error::new(kind, format!("the server has cancelled the watch: {reason}"))
+    let why = if reason.is_empty() { "no reason given" } else { plain(reason) };
+    let message = format!("the server has cancelled the watch: {why}");
+    match denial_in(reason) {
+        Some(denial) => Error::denied(denial, message),
+        None if is_denial(reason) => Error::new(ErrorKind::Denied, message),
+        None => Error::new(ErrorKind::Unavailable, message),
+    }
 }
 
 /// Whether the lease that the request named has expired or was revoked.
@@ -87,15 +100,40 @@ pub(crate) fn is_no_permission(error: &ClientError) -> bool {
     matches!(error, ClientError::GRpcStatus(status) if status.code() == Code::PermissionDenied)
 }
 
-/// Whether a watch was refused because the token has expired, which a new one mends.
-pub(crate) fn is_expired_token(reason: &str) -> bool {
-    reason.contains("invalid auth token")
+/// Whether a login mends it: the token has expired, users were changed since, or authentication was switched on.
+pub(crate) fn wants_login(error: &ClientError) -> bool {
+    matches!(error, ClientError::GRpcStatus(status)
+        if status.code() == Code::Unauthenticated || LOG_IN.iter().any(|text| status.message().contains(text)))
 }
+
+/// Whether a login mends what a watch was refused for.
+pub(crate) fn is_login_needed(error: &Error) -> bool {
+    matches!(error.denial(), Some(Denial::ExpiredCredentials | Denial::NoCredentials))
+        || error.to_string().contains(USERS_CHANGED)
+}
+
+/// Whether users were changed while the request was on its way, or since we logged in: no denial.
+pub(crate) fn are_users_changed(error: &ClientError) -> bool {
+    matches!(error, ClientError::GRpcStatus(status) if status.message().contains(USERS_CHANGED))
+}
+
+/// Whether authentication is switched off.
+pub(crate) fn is_auth_off(error: &ClientError) -> bool {
+    matches!(error, ClientError::GRpcStatus(status) if status.message().contains("authentication is not enabled"))
+}
+
+const TOKEN_GONE: &str = "invalid auth token";
+const USERS_CHANGED: &str = "revision of auth store is old";
+const NO_TOKEN: &str = "user name is empty";
+
+/// What etcd says to a token that is no good any more (etcd, `api/v3rpc/rpctypes/error.go`).
+const LOG_IN: [&str; 3] = [TOKEN_GONE, USERS_CHANGED, NO_TOKEN];
 
 fn kind_of(status: &Status) -> ErrorKind {
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => ErrorKind::Denied,
         Code::InvalidArgument | Code::FailedPrecondition if is_denial(status.message()) => ErrorKind::Denied,
+        Code::InvalidArgument if status.message().contains(USERS_CHANGED) => ErrorKind::Unavailable,
         Code::DeadlineExceeded => ErrorKind::TimedOut,
         Code::OutOfRange if status.message().contains("revision") => ErrorKind::Stale,
         Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => ErrorKind::Protocol,
@@ -108,27 +146,26 @@ fn kind_of(status: &Status) -> ErrorKind {
 /// Which denial an answer is.
 fn denial_of(error: &ClientError) -> Option<Denial> {
     let ClientError::GRpcStatus(status) = error else { return None };
-    let says = |text| status.message().contains(text);
-    if says("user name is empty") {
+    denial_in(status.message()).or((status.code() == Code::PermissionDenied).then_some(Denial::MissingRights))
+}
+
+fn denial_in(message: &str) -> Option<Denial> {
+    let says = |text| message.contains(text);
+    if says(NO_TOKEN) {
         Some(Denial::NoCredentials)
     } else if says("authentication failed") {
         Some(Denial::WrongCredentials)
-    } else if says("invalid auth token") {
+    } else if says(TOKEN_GONE) {
         Some(Denial::ExpiredCredentials)
     } else {
-        (status.code() == Code::PermissionDenied).then_some(Denial::MissingRights)
+        says("permission denied").then_some(Denial::MissingRights)
     }
 }
 
 /// etcd has no code of its own for some denials (etcd, `api/v3rpc/rpctypes/error.go`).
 fn is_denial(message: &str) -> bool {
-    const DENIALS: [&str; 5] = [
-        "authentication failed",
-        "authentication is not enabled",
-        "invalid auth token",
-        "permission denied",
-        "user name is empty",
-    ];
+    const DENIALS: [&str; 5] =
+        ["authentication failed", "authentication is not enabled", "permission denied", TOKEN_GONE, NO_TOKEN];
     DENIALS.iter().any(|denial| message.contains(denial))
 }
 
@@ -198,6 +235,7 @@ mod tests {
                 "etcdserver: authentication failed, invalid user ID or password",
                 ErrorKind::Denied,
             ),
+            (Code::InvalidArgument, "etcdserver: revision of auth store is old", ErrorKind::Unavailable),
             (Code::InvalidArgument, "etcdserver: request is too large", ErrorKind::Protocol),
             (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", ErrorKind::Stale),
             (Code::Unavailable, "etcdserver: no leader", ErrorKind::Unavailable),

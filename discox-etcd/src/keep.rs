@@ -1,64 +1,68 @@
-//! What goes on as long as a connection lives: probes, and leases kept alive.
+//! Background work of a live connection: probes, lease renewal, and the removal of records that were written late.
 
 use std::{collections::HashSet, convert::Infallible};
 
-use discox_core::{Error, ErrorKind, Result, backend::Pulse};
+use discox_core::{Error, Result, backend::Liveness};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 use tracing::debug;
 
-use crate::{Etcd, error, leases::Lease};
+use crate::client::{Etcd, leases::Lease};
 
-/// A stream that breaks sooner than this after it was opened is not opened again: the connection is
-/// given up instead, so that core's backoff applies.
-const STEADY: Duration = Duration::from_secs(1);
+/// After a renewal that failed on a connection that is well, the next one comes this soon.
+const RETRY: Duration = Duration::from_millis(300);
 
 /// How often withdrawals that may have been overtaken are looked at, while there are any.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Ends when the connection is lost.
-pub(crate) async fn keep(link: &Etcd, pulse: &Pulse) -> Error {
+pub(crate) async fn keep(link: &Etcd, liveness: &Liveness) -> Error {
     tokio::select! {
-        error = probing(link, pulse) => error,
-        error = tending(link, pulse) => error,
+        error = link.ended() => error,
+        error = probing(link, liveness) => error,
+        error = renewing(link, liveness) => error,
         never = sweeping(link) => match never {},
     }
 }
 
-/// Asks at regular times, and when somebody suspects the connection. The pause and the wait for the
+/// Probes at regular times, and when core suspects the connection. The pause and the wait for the
 /// answer are together shorter than the time for detection.
-async fn probing(link: &Etcd, pulse: &Pulse) -> Error {
+async fn probing(link: &Etcd, liveness: &Liveness) -> Error {
     loop {
-        pulse.probe_due(pulse.detection() / 3).await;
-        if let Err(error) = probe(link, pulse).await {
+        liveness.probe_due(liveness.detection() / 3).await;
+        // Beside each other: a stuck watch stream is noticed as soon as a hung server.
+        let limit = liveness.detection() / 2;
+        let (probed, ()) = tokio::join!(probe(link, liveness), link.check_watches(limit));
+        if let Err(error) = probed {
             return error;
         }
-        pulse.beat();
+        liveness.answered();
     }
 }
 
-async fn probe(link: &Etcd, pulse: &Pulse) -> Result<()> {
-    let limit = pulse.detection() / 2;
+async fn probe(link: &Etcd, liveness: &Liveness) -> Result<()> {
+    let limit = liveness.detection() / 2;
     timeout(limit, link.probe()).await.unwrap_or_else(|_| Err(link.too_late("probe", limit)))
 }
 
 /// Keeps every lease alive.
-async fn tending(link: &Etcd, pulse: &Pulse) -> Error {
-    let mut tended = FuturesUnordered::new();
+async fn renewing(link: &Etcd, liveness: &Liveness) -> Error {
+    let mut renewed = FuturesUnordered::new();
     let mut known = HashSet::new();
     loop {
         for lease in link.leases().all() {
             if known.insert(lease.id) {
-                tended.push(async move { (lease.id, tend(link, pulse, lease).await) });
+                renewed.push(async move { (lease.id, renew(link, liveness, lease).await) });
             }
         }
         tokio::select! {
             () = link.leases().granted.notified() => {}
-            Some((id, end)) = tended.next() => match end {
+            Some((id, end)) = renewed.next() => match end {
                 Ok(Expired) => {
                     debug!(backend = "etcd", lease = id, "lease expired");
+                    known.remove(&id);
                     link.leases().forget(id);
-                    pulse.verify();
+                    liveness.verify();
                 }
                 Err(error) => return error,
             }
@@ -69,51 +73,27 @@ async fn tending(link: &Etcd, pulse: &Pulse) -> Error {
 /// The lease is no more.
 struct Expired;
 
-/// Keeps one lease alive. A stream that breaks on a connection that is well is opened again.
-async fn tend(link: &Etcd, pulse: &Pulse, lease: Lease) -> Result<Expired> {
+/// Renews a lease three times a TTL, until it is gone or the connection is lost.
+async fn renew(link: &Etcd, liveness: &Liveness, lease: Lease) -> Result<Expired> {
+    let mut renewed = Instant::now();
     loop {
-        let opened = Instant::now();
-        let error = match renew(link, pulse, lease).await {
-            Ok(expired) => return Ok(expired),
-            Err(error) => error,
-        };
-        if opened.elapsed() < STEADY {
-            return Err(error);
-        }
-        probe(link, pulse).await?;
-    }
-}
-
-/// Renews a lease three times a TTL on a stream of its own, until either ends. The answers are read
-/// as they come: a broken connection shows here at once.
-async fn renew(link: &Etcd, pulse: &Pulse, lease: Lease) -> Result<Expired> {
-    let mut client = link.lease();
-    let opened = timeout(lease.ttl, client.keep_alive(lease.id)).await;
-    let (mut keeper, mut answers) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) if error::is_lease_gone(&error) => return Ok(Expired),
-        Ok(Err(error)) => return Err(link.failed(error)),
-        Err(_) => return Err(link.too_late("lease renewal", lease.ttl)),
-    };
-    let mut heard = Instant::now();
-    let mut renewals = ticks(lease.ttl / 3);
-    loop {
-        tokio::select! {
-            answer = answers.message() => match answer.map_err(|error| link.failed(error))? {
-                Some(answer) if answer.ttl() > 0 => {
-                    heard = Instant::now();
-                    pulse.beat();
-                }
-                Some(_) => return Ok(Expired),
-                None => return Err(link.here(Error::new(ErrorKind::Unavailable, "the server has ended the lease stream"))),
-            },
-            _ = renewals.tick() => {
-                if heard.elapsed() > lease.ttl {
-                    return Err(link.too_late("lease renewal", lease.ttl));
-                }
-                keeper.keep_alive().await.map_err(|error| link.failed(error))?;
+        let answer = timeout(lease.ttl / 3, link.renew(lease.id)).await;
+        let answer = answer.unwrap_or_else(|_| Err(link.too_late("lease renewal", lease.ttl / 3)));
+        let pause = match answer {
+            Ok(true) => {
+                renewed = Instant::now();
+                liveness.answered();
+                lease.ttl / 3
             }
-        }
+            Ok(false) => return Ok(Expired),
+            Err(error) if renewed.elapsed() > lease.ttl => return Err(error),
+            Err(error) => {
+                debug!(backend = "etcd", lease = lease.id, %error, "renewal failed");
+                probe(link, liveness).await?;
+                RETRY
+            }
+        };
+        sleep(pause).await;
     }
 }
 
@@ -127,14 +107,7 @@ async fn sweeping(link: &Etcd) -> Infallible {
                 debug!(backend = "etcd", %error, "a withdrawn record could not be looked at yet");
                 break;
             }
-            link.leases().cleared();
+            link.leases().cleared(&key);
         }
     }
-}
-
-/// The first tick comes after one period, and after a delay the next one comes a period later.
-fn ticks(period: Duration) -> tokio::time::Interval {
-    let mut ticks = interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }

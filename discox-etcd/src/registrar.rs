@@ -1,34 +1,20 @@
-//! Registration: what is written, what fences it, and how a loss shows.
-
-use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::Ordering,
-    time::Duration,
-};
+//! Registration and withdrawal: what is written, and what fences it.
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Held, Loss, Registered, Take},
-    key::Record,
+    backend::{Registered, Replace},
+    record::Record,
 };
-use etcd_client::{
-    Compare, CompareOp, Error as ClientError, GetOptions, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp,
-};
-use futures_util::future::try_join_all;
+use etcd_client::{Compare, CompareOp, Error as ClientError, GetOptions, PutOptions, Txn, TxnOp};
 
-use crate::{Etcd, error, leases::Lease};
+use crate::{
+    client::{Etcd, leases::Lease, streams::Purpose},
+    error,
+};
 
 /// A write that is fenced by what was read before is tried so often against others who write the
 /// same record.
 const ATTEMPTS: usize = 3;
-
-/// Up to this many records a heart beat compares each; of more it asks which are on their lease, and
-/// compares this many in turn, for an alteration that left the lease in place.
-const COMPARE_EACH: usize = 64;
-
-/// Records that one request compares, and reads that are under way at once. etcd takes 128 comparisons by default
-/// (`--max-txn-ops`).
-const AT_ONCE: usize = 16;
 
 /// What etcd answered to a registration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,9 +28,9 @@ pub struct Receipt {
 /// What became of a write.
 enum Written {
     At(i64),
-    /// Somebody else has written between our read and our write.
+    /// Not written: the record was changed between our read and our write.
     Raced,
-    /// It is on somebody else's lease.
+    /// Not written: the record is on a lease that is not ours.
     Superseded,
 }
 
@@ -54,16 +40,16 @@ impl Etcd {
         &self,
         record: &Record,
         attr: &str,
-        take: Take,
+        replace: Replace,
         mut known: Option<i64>,
     ) -> Result<Registered<Receipt>> {
         let key = record.key();
         for _ in 0..ATTEMPTS {
             let lease = self.leases().join(key, record.ttl, |seconds| self.grant(seconds)).await?;
-            let written = match (take, known.take()) {
-                (Take::Over, _) => self.put(key, attr, lease).await,
-                (Take::Back, Some(revision)) => self.put_over(key, attr, lease, revision).await,
-                (Take::Back, None) => self.take_back(key, attr, lease).await,
+            let written = match (replace, known.take()) {
+                (Replace::Anyone, _) => self.put_anyway(key, attr, lease).await,
+                (Replace::OnlyOwn, Some(revision)) => self.put_over(key, attr, lease, revision).await,
+                (Replace::OnlyOwn, None) => self.take_back(key, attr, lease).await,
             };
             match written {
                 Ok(Written::At(revision)) => {
@@ -80,29 +66,18 @@ impl Etcd {
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        Err(self.here(Error::new(
-            ErrorKind::Unavailable,
-            "the record, or our lease, keeps changing under our hands",
-        )))
+        Err(self
+            .here(Error::new(ErrorKind::Unavailable, "other writers keep changing this key, or our lease")))
     }
 
-    async fn grant(&self, seconds: i64) -> Result<Lease> {
-        let granted = self.lease().grant(seconds, None).await.map_err(|error| self.failed(error))?;
-        let (id, ttl) = (granted.id(), u64::try_from(granted.ttl()).unwrap_or(0));
-        if id == 0 || ttl == 0 || !granted.error().is_empty() {
-            return Err(self.here(Error::new(ErrorKind::Protocol, "the server has granted no lease")));
-        }
-        Ok(Lease { id, ttl: Duration::from_secs(ttl) })
-    }
-
-    async fn put(&self, key: &str, attr: &str, lease: Lease) -> Result<Written, ClientError> {
-        let written = self.kv().put(key, attr, Some(PutOptions::new().with_lease(lease.id))).await?;
+    async fn put_anyway(&self, key: &str, attr: &str, lease: Lease) -> Result<Written, ClientError> {
+        let written = self.put(key, attr, lease.id).await?;
         Ok(Written::At(written.header().map_or(0, |header| header.revision())))
     }
 
     /// Writes the record unless it is another's, and not at all if it is as it should be.
     async fn take_back(&self, key: &str, attr: &str, lease: Lease) -> Result<Written, ClientError> {
-        let found = self.kv().get(key, None).await?;
+        let found = self.get(Purpose::Write, key.as_bytes(), GetOptions::new()).await?;
         let revision = match found.kvs().first() {
             None => 0,
             Some(kv) if kv.lease() == lease.id && kv.value() == attr.as_bytes() => {
@@ -123,7 +98,7 @@ impl Etcd {
         revision: i64,
     ) -> Result<Written, ClientError> {
         let put = TxnOp::put(key, attr, Some(PutOptions::new().with_lease(lease.id)));
-        let answer = self.kv().txn(if_unchanged(key, revision).and_then([put])).await?;
+        let answer = self.txn(if_unchanged(key, revision).and_then([put])).await?;
         match answer.header() {
             Some(header) if answer.succeeded() => Ok(Written::At(header.revision())),
             _ => Ok(Written::Raced),
@@ -146,7 +121,7 @@ impl Etcd {
     /// Removes a record that is on one of our leases and that no registration wants.
     pub(crate) async fn remove_if_ours(&self, key: &str) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            let found = self.look_at(key).await.map_err(|error| self.failed(error))?;
+            let found = self.look_at(Purpose::Write, key).await.map_err(|error| self.failed(error))?;
             let Some(kv) = found.kvs().first().filter(|kv| self.leases().is_own(kv.lease())) else {
                 return Ok(());
             };
@@ -156,92 +131,14 @@ impl Etcd {
                 return Ok(());
             }
         }
-        Err(self.here(Error::new(ErrorKind::Unavailable, "the record keeps changing under our hands")))
+        Err(self.here(Error::new(ErrorKind::Unavailable, "other writers keep changing this key")))
     }
 
     /// Deletes a record if it was last written at this revision, and says whether it was.
     async fn delete(&self, key: &str, revision: i64) -> Result<bool> {
         let delete = if_unchanged(key, revision).and_then([TxnOp::delete(key, None)]);
-        let answer = self.kv().txn(delete).await.map_err(|error| self.failed(error))?;
+        let answer = self.txn(delete).await.map_err(|error| self.failed(error))?;
         Ok(answer.succeeded())
-    }
-
-    /// Which of these are not as they were registered.
-    pub(crate) async fn find_lost(&self, held: &[Held<Receipt>]) -> Result<Vec<(usize, Loss)>> {
-        let mut lost = Vec::new();
-        let mut doubted: Vec<usize> = (0..held.len()).collect();
-        if held.len() > COMPARE_EACH {
-            let from = self.connector.sampled.fetch_add(COMPARE_EACH, Ordering::Relaxed);
-            doubted = (0..COMPARE_EACH).map(|next| from.wrapping_add(next) % held.len()).collect();
-            self.find_detached(held, &mut lost, &mut doubted).await?;
-        }
-        for some in doubted.chunks(AT_ONCE) {
-            if self.are_unchanged(some.iter().filter_map(|position| held.get(*position))).await? {
-                continue;
-            }
-            let found = try_join_all(some.iter().filter_map(|position| {
-                held.get(*position).map(|held| async { Ok::<_, Error>((*position, self.loss(held).await?)) })
-            }));
-            lost.extend(found.await?.into_iter().filter_map(|(position, loss)| Some((position, loss?))));
-        }
-        lost.sort_unstable_by_key(|(position, _)| *position);
-        lost.dedup_by_key(|(position, _)| *position);
-        Ok(lost)
-    }
-
-    /// Asks each lease for its records. Those that are not on it are doubted; if there is no such
-    /// lease, they are gone.
-    async fn find_detached(
-        &self,
-        held: &[Held<Receipt>],
-        lost: &mut Vec<(usize, Loss)>,
-        doubted: &mut Vec<usize>,
-    ) -> Result<()> {
-        let mut by_lease: HashMap<i64, Vec<usize>> = HashMap::new();
-        for (position, held) in held.iter().enumerate() {
-            by_lease.entry(held.receipt.lease).or_default().push(position);
-        }
-        for (lease, positions) in by_lease {
-            let options = LeaseTimeToLiveOptions::new().with_keys();
-            let answer =
-                self.lease().time_to_live(lease, Some(options)).await.map_err(|error| self.failed(error))?;
-            if answer.ttl() < 0 {
-                self.leases().forget(lease);
-                lost.extend(positions.into_iter().map(|position| (position, Loss::Gone)));
-                continue;
-            }
-            let attached: HashSet<&[u8]> = answer.keys().iter().map(Vec::as_slice).collect();
-            doubted.extend(positions.into_iter().filter(|position| {
-                held.get(*position).is_some_and(|held| !attached.contains(held.record.key().as_bytes()))
-            }));
-        }
-        Ok(())
-    }
-
-    /// Whether all of these are as they were written, which one request tells.
-    async fn are_unchanged<'a>(&self, held: impl Iterator<Item = &'a Held<Receipt>>) -> Result<bool> {
-        let mut any = None;
-        let compared = held.map(|held| {
-            let key = any.insert(&**held.record.key());
-            Compare::mod_revision(*key, CompareOp::Equal, held.receipt.revision)
-        });
-        let unchanged = Txn::new().when(compared.collect::<Vec<_>>());
-        let Some(any) = any else { return Ok(true) };
-        // Without a read, the member that is asked would compare with what it has itself, however old that is.
-        let read = || [TxnOp::get(any, Some(GetOptions::new().with_keys_only()))];
-        let answer = self.kv().txn(unchanged.and_then(read()).or_else(read())).await;
-        Ok(answer.map_err(|error| self.failed(error))?.succeeded())
-    }
-
-    /// Reads one record and says what is wrong with it, if anything is.
-    async fn loss(&self, held: &Held<Receipt>) -> Result<Option<Loss>> {
-        let found = self.look_at(held.record.key()).await.map_err(|error| self.failed(error))?;
-        Ok(match found.kvs().first() {
-            None => Some(Loss::Gone),
-            Some(kv) if kv.mod_revision() == held.receipt.revision => None,
-            Some(kv) if kv.lease() == 0 || self.leases().is_own(kv.lease()) => Some(Loss::Altered),
-            Some(_) => Some(Loss::Superseded),
-        })
     }
 }
 

@@ -5,15 +5,26 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
-    backend::{Budget, Change, Skips, Snapshot, Source, Watch, lock},
-    key::{Endpoint, Service},
+    backend::{Change, Limits, Listing, Source, WarnOnce, Watch, lock},
+    record::{Endpoint, Service},
 };
-use etcd_client::{GetOptions, GetResponse, KeyValue, WatchOptions, WatchStream};
+use etcd_client::{GetOptions, GetResponse, KeyValue, WatchResponse};
 
-use crate::{Etcd, error};
+use crate::{
+    client::{
+        Etcd,
+        feed::News,
+        streams::Purpose,
+        watches::{Range, Watching},
+    },
+    error,
+};
 
 /// Keys a page. etcd counts the whole range for every page, so that they should be few.
 const PAGE: i64 = 10_000;
+
+/// Keys of the page after a record that was too long.
+const NEXT_PAGE: i64 = 100;
 
 /// Discovery of one service over one connection.
 pub struct EtcdSource {
@@ -25,7 +36,15 @@ pub struct EtcdSource {
 pub struct EtcdWatch {
     link: Arc<Etcd>,
     directory: Arc<Directory>,
-    stream: WatchStream,
+    watching: Watching,
+}
+
+/// A part of a list.
+struct Page {
+    records: Vec<KeyValue>,
+    /// The key that the next page begins with, if there is one.
+    next: Option<Vec<u8>>,
+    revision: i64,
 }
 
 /// Where the records of a service are.
@@ -34,7 +53,7 @@ struct Directory {
     start: String,
     /// The first key after those that begin with `start`: `/` is followed by `0`.
     end: String,
-    skips: Mutex<Skips>,
+    skips: Mutex<WarnOnce>,
 }
 
 impl EtcdSource {
@@ -42,37 +61,38 @@ impl EtcdSource {
         let directory = Directory {
             start: format!("{}/", service.directory()),
             end: format!("{}0", service.directory()),
-            skips: Mutex::new(Skips::new(BackendType::Etcd, service.clone())),
+            skips: Mutex::new(WarnOnce::new(BackendType::Etcd, service.clone())),
         };
         Self { link, directory: Arc::new(directory) }
     }
 
     /// Reads all records as of one revision, and returns it.
-    async fn list(&self) -> Result<(Snapshot, i64)> {
+    async fn list(&self) -> Result<(Listing, i64)> {
         let mut list = Vec::new();
-        let mut budget = Budget::new(&self.link.connector.settings);
+        let mut budget = Limits::new(&self.link.connector.settings);
         let (mut from, mut limit, mut revision) = (self.directory.start.clone().into_bytes(), PAGE, 0);
         loop {
-            let options = GetOptions::new().with_range(self.directory.end.as_str()).with_limit(limit);
-            let mut page =
-                match self.link.pages().get(from.clone(), Some(options.with_revision(revision))).await {
-                    Ok(page) => page,
-                    Err(error) if error::is_too_large(&error) && limit > 1 => {
-                        limit = (limit / 4).max(1);
-                        continue;
-                    }
-                    Err(error) => return Err(self.link.failed(error)),
-                };
+            let page = match self.page(&from, self.directory.options(limit, revision)).await {
+                Ok(page) => page,
+                Err(error) if error::is_too_large(&error) && limit > 1 => {
+                    limit = (limit / 4).max(1);
+                    continue;
+                }
+                Err(error) if error::is_too_large(&error) => {
+                    limit = NEXT_PAGE;
+                    self.step_over(&from, revision).await?
+                }
+                Err(error) => return Err(self.link.failed(error)),
+            };
             if revision == 0 {
-                revision = page.header().map_or(0, |header| header.revision());
+                revision = page.revision;
             }
-            let next = next_page(&page);
-            for (key, value) in page.take_kvs().into_iter().map(KeyValue::into_key_value) {
-                // Whatever it is: foreign keys without end are too many, too.
+            for (key, value) in page.records.into_iter().map(KeyValue::into_key_value) {
+                // Count unreadable keys too, so that an endless run of them hits the limit.
                 budget.take(key.len() + value.len()).map_err(|exceeded| self.link.here(exceeded.into()))?;
                 list.extend(self.directory.name(&key).map(|name| (name, Bytes::from(value))));
             }
-            match next {
+            match page.next {
                 None if revision > 0 => return Ok((list, revision)),
                 Some(next) if next > from => from = next,
                 _ => return Err(self.link.here(Error::new(ErrorKind::Protocol, "the list makes no sense"))),
@@ -80,70 +100,73 @@ impl EtcdSource {
         }
     }
 
+    async fn page(&self, from: &[u8], options: GetOptions) -> Result<Page, etcd_client::Error> {
+        let mut page = self.link.get(Purpose::List, from, options).await?;
+        let revision = page.header().map_or(0, |header| header.revision());
+        Ok(Page { next: next_page(&page), revision, records: page.take_kvs() })
+    }
+
+    /// A page of one record that is longer than what is taken, without the record.
+    async fn step_over(&self, from: &[u8], revision: i64) -> Result<Page> {
+        let options = self.directory.options(1, revision).with_keys_only();
+        let mut page = self.page(from, options).await.map_err(|error| self.link.failed(error))?;
+        for kv in std::mem::take(&mut page.records) {
+            self.directory.skip(kv.key(), "its value is longer than what is taken of one answer");
+        }
+        Ok(page)
+    }
+
     /// Watches from the revision after this one, and returns when the server has confirmed it.
     async fn follow(&self, revision: i64) -> Result<EtcdWatch> {
-        let options = WatchOptions::new()
-            .with_range(self.directory.end.as_str())
-            .with_start_revision(revision + 1)
-            // Otherwise a batch of many changes is one message, however long.
-            .with_fragment();
-        let opened = self.link.watch().watch(self.directory.start.as_str(), Some(options)).await;
-        let stream = opened.map_err(|error| self.link.failed(error))?;
-        let mut watch = EtcdWatch { link: self.link.clone(), directory: self.directory.clone(), stream };
-        let first = watch.response().await?;
+        let (start, end) = (self.directory.start.clone().into(), self.directory.end.clone().into());
+        let range = Range { start, end, revision: revision + 1 };
+        let (watching, confirmed) = self.link.watch(range).await?;
         // A server that is behind what it has just listed has lost its data in between; it would
         // keep silent until it has caught up.
-        if !first.created() || first.header().is_none_or(|header| header.revision() < revision) {
+        if confirmed < revision {
             return Err(self
                 .link
                 .here(Error::new(ErrorKind::Stale, "the server is not where it was when it listed")));
         }
-        Ok(watch)
+        Ok(EtcdWatch { link: self.link.clone(), directory: self.directory.clone(), watching })
     }
 }
 
 impl Source for EtcdSource {
     type Watch = EtcdWatch;
 
-    async fn open(&self) -> Result<(Snapshot, EtcdWatch)> {
+    async fn open(&self) -> Result<(Listing, EtcdWatch)> {
         let (list, revision) = self.list().await?;
         Ok((list, self.follow(revision).await?))
-    }
-}
-
-impl EtcdWatch {
-    async fn response(&mut self) -> Result<etcd_client::WatchResponse> {
-        let message = self.stream.message().await.map_err(|error| self.link.failed(error))?;
-        let Some(response) = message else {
-            return Err(self
-                .link
-                .here(Error::new(ErrorKind::Unavailable, "the server has ended the watch stream")));
-        };
-        if !response.canceled() {
-            return Ok(response);
-        }
-        if error::is_expired_token(response.cancel_reason()) {
-            self.link.renew_token().await?;
-            return Err(self.link.here(Error::new(ErrorKind::Stale, "the token of the watch has expired")));
-        }
-        Err(self.link.here(error::cancelled(response.cancel_reason(), response.compact_revision())))
     }
 }
 
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<Vec<Change>> {
         loop {
-            let response = self.response().await?;
-            let records = response.events().iter().filter_map(|event| event.kv());
-            let changes: Vec<Change> = records.filter_map(|kv| self.directory.change(kv)).collect();
-            if !changes.is_empty() {
-                return Ok(changes);
+            match self.watching.next().await.map_err(|error| self.link.here(error))? {
+                News::Confirmed => return Ok(Vec::new()),
+                News::Events(response) => {
+                    let changes = self.directory.changes(&response);
+                    if !changes.is_empty() {
+                        return Ok(changes);
+                    }
+                }
             }
         }
     }
 }
 
 impl Directory {
+    /// For a page of so many keys.
+    fn options(&self, limit: i64, revision: i64) -> GetOptions {
+        GetOptions::new().with_range(self.end.as_str()).with_limit(limit).with_revision(revision)
+    }
+
+    fn changes(&self, response: &WatchResponse) -> Vec<Change> {
+        response.events().iter().filter_map(|event| self.change(event.kv()?)).collect()
+    }
+
     /// What an event tells. The version of a record that is there is 1 at least; a deletion's is 0.
     fn change(&self, kv: &KeyValue) -> Option<Change> {
         if kv.version() == 0 {
@@ -158,11 +181,16 @@ impl Directory {
         match self.child(key) {
             Ok(endpoint) => endpoint.map(Arc::from),
             Err(reason) => {
-                let name = String::from_utf8_lossy(key.strip_prefix(self.start.as_bytes()).unwrap_or(key));
-                lock(&self.skips).skip(&name, reason);
+                self.skip(key, reason);
                 None
             }
         }
+    }
+
+    /// Warns of a record that is not shown, the first time.
+    fn skip(&self, key: &[u8], reason: &str) {
+        let name = String::from_utf8_lossy(key.strip_prefix(self.start.as_bytes()).unwrap_or(key));
+        lock(&self.skips).skip(&name, reason);
     }
 
     /// The endpoint that a key stands for, none for what lies deeper, or why it cannot be read.
@@ -194,7 +222,7 @@ mod tests {
         Directory {
             start: "/p/demo/".into(),
             end: "/p/demo0".into(),
-            skips: Mutex::new(Skips::new(BackendType::Etcd, service)),
+            skips: Mutex::new(WarnOnce::new(BackendType::Etcd, service)),
         }
     }
 

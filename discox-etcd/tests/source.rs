@@ -12,6 +12,7 @@ use bytes::Bytes;
 use common::*;
 use discox_core::backend::{Change, Source, Watch};
 use discox_etcd::ErrorKind;
+use discox_testkit::server::{Kind, Servers};
 use etcd_client::{Client, Txn, TxnOp};
 use tokio::time::timeout;
 
@@ -99,5 +100,37 @@ async fn a_watch_that_fell_behind_a_compaction_is_stale() -> Result<()> {
     };
     assert_eq!(error.kind(), ErrorKind::Stale, "{error}");
     assert_eq!(open(&link).await?.0.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn records_that_are_too_long_are_stepped_over() -> Result<()> {
+    const TOO_LONG: usize = 9 * 1024 * 1024;
+    let etcd = Servers::builder(Kind::Etcd).arg("--max-request-bytes=33554432").start().await?;
+    let mut writer = Client::connect(etcd.addresses(), None).await?;
+    for small in ["a:1", "m:1", "z:1"] {
+        writer.put(format!("{PREFIX}/demo/{small}"), "1", None).await?;
+    }
+    for long in ["b:1", "deeper/b:1", "not-an-endpoint"] {
+        writer.put(format!("{PREFIX}/demo/{long}"), "x".repeat(TOO_LONG), None).await?;
+    }
+    let link = link(&etcd).await?;
+    let listed = async || -> Result<Vec<String>> {
+        let (list, _) = open(&link).await?;
+        Ok(list.iter().map(|(endpoint, _)| endpoint.to_string()).collect())
+    };
+    assert_eq!(listed().await?, ["a:1", "m:1", "z:1"]);
+
+    let (_, mut watch) = open(&link).await?;
+    let (_, mut other) = open(&link).await?;
+    writer.put(format!("{PREFIX}/demo/c:1"), "x".repeat(TOO_LONG), None).await?;
+    for watch in [&mut watch, &mut other] {
+        let error = timeout(DEADLINE, watch.next()).await?.err().context("no error")?;
+        assert_eq!(error.kind(), ErrorKind::Stale, "{error}");
+    }
+    let (list, mut watch) = open(&link).await?;
+    assert_eq!(list.len(), 3);
+    writer.put(format!("{PREFIX}/demo/d:1"), "1", None).await?;
+    assert_eq!(next(&mut watch).await?, [put("d:1", "1")]);
     Ok(())
 }

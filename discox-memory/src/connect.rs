@@ -9,9 +9,9 @@ use std::{
 };
 
 use discox_core::{
-    BackendType, Error, Result,
-    backend::{Held, Link, Loss, Pulse, Registered, SourceOptions, Take},
-    key::{Record, Service},
+    BackendType, ConnectionConfig, Error, Result,
+    backend::{Held, Link, Liveness, Loss, Registered, Replace, SourceOptions},
+    record::{Record, Service},
 };
 use tokio::time::timeout;
 use tracing::warn;
@@ -38,14 +38,14 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// No endpoint, or one `memory://NAME`.
-    pub(crate) fn parse(endpoints: &[String]) -> Result<Self> {
+    pub(crate) fn parse(endpoints: &[String], settings: &ConnectionConfig) -> Result<Self> {
+        settings.check(BACKEND)?;
         let name = match endpoints {
             [] => "",
             [endpoint] => parse_name(endpoint)?,
             _ => {
-                return Err(
-                    Error::config(FIELD, endpoints.join(","), "one memory://NAME at most").on(BACKEND)
-                );
+                return Err(Error::config(FIELD, endpoints.join(","), "one memory://NAME at most")
+                    .with_backend(BACKEND));
             }
         };
         Ok(Self { store: store(name), told_of_checks: AtomicBool::new(false) })
@@ -59,7 +59,7 @@ fn parse_name(endpoint: &str) -> Result<&str> {
         .filter(|name| (1..=255).contains(&name.len()) && name.chars().all(in_name))
         .ok_or_else(|| {
             let reason = "use nothing, or memory://NAME with a name of A-Za-z0-9._-";
-            Error::config(FIELD, endpoint, reason).on(BACKEND)
+            Error::config(FIELD, endpoint, reason).with_backend(BACKEND)
         })
 }
 
@@ -118,7 +118,7 @@ impl Link for MemoryLink {
         Ok(Self { store, session, epoch: condition.epoch })
     }
 
-    async fn keep(&self, pulse: &Pulse) -> Error {
+    async fn keep(&self, liveness: &Liveness) -> Error {
         let mut changes = self.store.condition();
         loop {
             let condition = *changes.borrow_and_update();
@@ -126,15 +126,15 @@ impl Link for MemoryLink {
                 return lost;
             }
             if condition.hung {
-                let limit = pulse.detection();
+                let limit = liveness.detection();
                 if timeout(limit, changes.changed()).await.is_err() {
                     return Error::timed_out("probe", limit);
                 }
             } else {
-                pulse.beat();
+                liveness.answered();
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = pulse.probe_due(PROBE) => {}
+                    () = liveness.probe_due(PROBE) => {}
                 }
             }
         }
@@ -150,9 +150,9 @@ impl Link for MemoryLink {
         MemorySource::new(self.clone(), service.clone())
     }
 
-    async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<()>> {
+    async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<()>> {
         let session = self.session;
-        self.request(&record.service, |topic| registrar::register(topic, session, record, attr, take))
+        self.request(&record.service, |topic| registrar::register(topic, session, record, attr, replace))
             .await??;
         Ok(Registered { receipt: (), ttl: record.ttl })
     }

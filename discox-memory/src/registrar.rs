@@ -2,8 +2,8 @@
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Held, Loss, Take},
-    key::Record,
+    backend::{Held, Loss, Replace},
+    record::Record,
 };
 
 use crate::topic::{Owner, Stored, Topic};
@@ -14,11 +14,11 @@ pub(crate) fn register(
     session: u64,
     record: &Record,
     attr: &str,
-    take: Take,
+    replace: Replace,
 ) -> Result<()> {
     let endpoint = record.endpoint.as_str();
     let owner = topic.get(endpoint).and_then(|stored| stored.owner);
-    if take == Take::Back && owner.is_some_and(|owner| owner.incarnation != record.incarnation) {
+    if replace == Replace::OnlyOwn && owner.is_some_and(|owner| owner.incarnation != record.incarnation) {
         return Err(Error::new(ErrorKind::Superseded, "another incarnation holds the record"));
     }
     let owner = Owner::new(record.incarnation, session, record.ttl);

@@ -1,18 +1,21 @@
 //! Discovery: a list, and the changes that follow it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
-    backend::{Change, Skips, Snapshot, Source, Watch},
-    key::{Endpoint, Service},
+    backend::{Change, Listing, Source, WarnOnce, Watch},
+    record::{Endpoint, Service},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{connect::MemoryLink, store::Condition};
+
+/// How often a quiet watch looks at the store, to confirm that nothing has changed.
+const CONFIRM: Duration = Duration::from_secs(1);
 
 /// Discovery of one service.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct MemoryWatch {
     position: u64,
     newest: watch::Receiver<u64>,
     condition: watch::Receiver<Condition>,
-    skips: Skips,
+    skips: WarnOnce,
 }
 
 impl MemorySource {
@@ -41,13 +44,13 @@ impl MemorySource {
 impl Source for MemorySource {
     type Watch = MemoryWatch;
 
-    async fn open(&self) -> Result<(Snapshot, MemoryWatch)> {
+    async fn open(&self) -> Result<(Listing, MemoryWatch)> {
         let Self { link, service } = self;
         let condition = link.store.condition();
         let opened =
             link.request(service, |topic| (topic.list(), topic.position(), topic.subscribe())).await?;
         let (mut list, position, newest) = opened;
-        let mut skips = Skips::new(BackendType::Memory, service.clone());
+        let mut skips = WarnOnce::new(BackendType::Memory, service.clone());
         list.retain(|(endpoint, _)| readable(endpoint, &mut skips));
         let (link, service) = (link.clone(), service.clone());
         Ok((list, MemoryWatch { link, service, position, newest, condition, skips }))
@@ -56,6 +59,7 @@ impl Source for MemorySource {
 
 impl Watch for MemoryWatch {
     async fn next(&mut self) -> Result<Vec<Change>> {
+        let mut quiet = false;
         loop {
             let position = self.position;
             let since = self.link.request(&self.service, |topic| topic.since(position)).await??;
@@ -65,7 +69,7 @@ impl Watch for MemoryWatch {
                 Change::Put(endpoint, _) | Change::Delete(endpoint) => readable(endpoint, &mut self.skips),
                 _ => true,
             });
-            if !changes.is_empty() {
+            if quiet || !changes.is_empty() {
                 return Ok(changes);
             }
             // Nothing is awaited between here and the next look, so that no change can be missed.
@@ -75,12 +79,13 @@ impl Watch for MemoryWatch {
                 }
                 _ = self.condition.changed() => {}
                 () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => {}
+                () = sleep(CONFIRM) => quiet = true,
             }
         }
     }
 }
 
-fn readable(endpoint: &str, skips: &mut Skips) -> bool {
+fn readable(endpoint: &str, skips: &mut WarnOnce) -> bool {
     let readable = Endpoint::is_readable(endpoint);
     if !readable {
         skips.skip(endpoint, "its name is not host:port");

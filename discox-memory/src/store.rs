@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use discox_core::{Error, ErrorKind, Result, backend::lock, key::Service};
+use discox_core::{Error, ErrorKind, Result, backend::lock, record::Service};
 use tokio::sync::watch;
 
 use crate::topic::{Stored, Topic};

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Change, Snapshot},
-    key::Incarnation,
+    backend::{Change, Listing},
+    record::Incarnation,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -60,7 +60,7 @@ impl Topic {
         self.records.get(endpoint)
     }
 
-    pub(crate) fn list(&mut self) -> Snapshot {
+    pub(crate) fn list(&mut self) -> Listing {
         self.sweep();
         self.records.iter().map(|(endpoint, stored)| (endpoint.clone(), stored.attr.clone())).collect()
     }

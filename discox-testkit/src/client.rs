@@ -16,7 +16,7 @@ pub fn client(backend: BackendType) -> Option<ClientCrate> {
 }
 
 /// Whether `DISCOX_TEST_GUARD` is set and this backend knows a guard
-/// ([`ConnectionConfig::guard`](discox_core::ConnectionConfig::guard)).
+/// ([`ZookeeperOptions::guard`](discox_core::ZookeeperOptions::guard)).
 pub fn guard(backend: BackendType) -> bool {
     let is_set = std::env::var_os("DISCOX_TEST_GUARD").is_some_and(|value| !value.is_empty());
     is_set && backend == BackendType::Zookeeper

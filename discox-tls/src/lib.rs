@@ -3,13 +3,15 @@
 //!
 //! It is no backend and nothing that users need to name.
 
+mod dial;
 mod explain;
 mod material;
 
 use std::sync::Arc;
 
-use discox_core::{Denial, Error, ErrorKind, Result, TlsConfig};
-use rustls::{ClientConfig, pki_types::ServerName};
+use discox_core::{Error, ErrorKind, Result, TlsConfig};
+pub use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -18,6 +20,7 @@ use tokio_rustls::TlsConnector;
 pub use tokio_rustls::client::TlsStream;
 
 pub use crate::{
+    dial::dial,
     explain::explain,
     material::{client_config, provide, read_pem, roots, roots_pem},
 };
@@ -73,13 +76,53 @@ pub async fn probe(
     answered.await.map(drop).map_err(|error| failed(tls, &error))
 }
 
+/// Only an alert is a refusal. Balancers and proxies whose server is away accept connections and close them, and so
+/// does a server that restarts.
 fn failed(tls: &TlsConfig, error: &std::io::Error) -> Error {
     explain(error, tls.cert.is_some()).unwrap_or_else(|| {
-        if error.kind() == std::io::ErrorKind::UnexpectedEof && tls.cert.is_none() {
-            let message = "the server has closed the connection in the TLS handshake, as some do without a word \
-                           when they want a client certificate";
-            return Error::denied(Denial::NoClientCertificate, message);
-        }
-        Error::new(ErrorKind::Unavailable, format!("TLS handshake: {error}"))
+        let hint = if error.kind() == std::io::ErrorKind::UnexpectedEof && tls.cert.is_none() {
+            ": a proxy whose server is away does this, and some servers do it when they want a client certificate"
+        } else {
+            ""
+        };
+        Error::new(ErrorKind::Unavailable, format!("the TLS connection was closed ({error}){hint}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        net::TcpListener,
+        time::{Duration, timeout},
+    };
+
+    use super::*;
+
+    /// Both at the handshake's first byte, which is read before, and after it.
+    #[tokio::test]
+    async fn who_only_hangs_up_has_not_refused_us() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            for reads in [false, true] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if reads {
+                    // By FIN: nothing that was sent is left unread.
+                    let mut hello = [0; 4096];
+                    assert!(stream.read(&mut hello).await.unwrap() > 0);
+                }
+                drop(stream);
+            }
+        });
+        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
+        let tls = TlsConfig { ca: Some(ca.into()), ..Default::default() };
+        for _ in 0..2 {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let config = client_config(&tls, &[]).unwrap();
+            let shaken = timeout(Duration::from_secs(10), handshake(&tls, config, "127.0.0.1", stream)).await;
+            let error = shaken.unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.denial()), (ErrorKind::Unavailable, None), "{error}");
+        }
+        server.await.unwrap();
+    }
 }

@@ -4,7 +4,7 @@ use std::ops::BitOr;
 
 use discox_core::{BackendType, ConnectionConfig, Error, Result};
 
-const FIELD: &str = "acl";
+const FIELD: &str = "zookeeper.acl";
 
 /// What may be done with a node. ZooKeeper asks the parent who may create and delete.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,9 +103,9 @@ pub(crate) struct Acls {
 
 impl Acls {
     pub(crate) fn parse(settings: &ConnectionConfig) -> Result<Self> {
-        let record = of_records(settings).map_err(|error| error.on(BackendType::Zookeeper))?;
+        let record = of_records(settings).map_err(|error| error.with_backend(BackendType::Zookeeper))?;
         let parent = open(&record, Rights::READ | Rights::CREATE);
-        let service = if settings.lock_service {
+        let service = if settings.zookeeper.lock_service {
             record.clone()
         } else {
             open(&record, Rights::READ | Rights::WRITE | Rights::CREATE | Rights::DELETE)
@@ -115,13 +115,18 @@ impl Acls {
 }
 
 fn of_records(settings: &ConnectionConfig) -> Result<Vec<Acl>> {
-    let own: Vec<Acl> = settings.acl.iter().map(|entry| Acl::parse(entry)).collect::<Result<_>>()?;
+    let own: Vec<Acl> =
+        settings.zookeeper.acl.iter().map(|entry| Acl::parse(entry)).collect::<Result<_>>()?;
     let has_certificate = settings.tls.as_ref().is_some_and(|tls| tls.cert.is_some());
     if own.iter().any(|acl| acl.scheme == "auth") && settings.user.is_none() && !has_certificate {
         return Err(Error::config(FIELD, "auth:…", "must be set with `user`, or with `tls.cert`"));
     }
-    if settings.lock_service && settings.user.is_none() && own.is_empty() {
-        return Err(Error::config("lock_service", true, "must be set with `user`, or with `acl`"));
+    if settings.zookeeper.lock_service && settings.user.is_none() && own.is_empty() {
+        return Err(Error::config(
+            "zookeeper.lock_service",
+            true,
+            "must be set with `user`, or with `zookeeper.acl`",
+        ));
     }
     Ok(match settings.user {
         _ if !own.is_empty() => own,
@@ -139,12 +144,15 @@ fn open(acls: &[Acl], rights: Rights) -> Vec<Acl> {
 
 #[cfg(test)]
 mod tests {
+    use discox_core::ZookeeperOptions;
+
     use super::*;
 
     fn parse(entries: &[&str]) -> Result<Acls> {
         let acl = entries.iter().map(|&entry| entry.to_owned()).collect();
         let (user, password) = (Some("u".into()), Some("p".into()));
-        Acls::parse(&ConnectionConfig { acl, user, password, ..Default::default() })
+        let zookeeper = ZookeeperOptions { acl, ..Default::default() };
+        Acls::parse(&ConnectionConfig { zookeeper, user, password, ..Default::default() })
     }
 
     #[test]
@@ -182,10 +190,12 @@ mod tests {
 
     #[test]
     fn rights_hang_on_credentials() {
-        let config = ConnectionConfig { acl: vec!["auth::cdrwa".into()], ..Default::default() };
+        let zookeeper = ZookeeperOptions { acl: vec!["auth::cdrwa".into()], ..Default::default() };
+        let config = ConnectionConfig { zookeeper, ..Default::default() };
         assert_eq!(Acls::parse(&config).unwrap_err().field(), Some(FIELD));
-        let config = ConnectionConfig { lock_service: true, ..Default::default() };
-        assert_eq!(Acls::parse(&config).unwrap_err().field(), Some("lock_service"));
+        let zookeeper = ZookeeperOptions { lock_service: true, ..Default::default() };
+        let config = ConnectionConfig { zookeeper, ..Default::default() };
+        assert_eq!(Acls::parse(&config).unwrap_err().field(), Some("zookeeper.lock_service"));
         let open = Acls::parse(&ConnectionConfig::default()).unwrap();
         for acls in [open.record, open.service, open.parent] {
             assert_eq!(acls, [Acl::everybody(Rights::ALL)]);

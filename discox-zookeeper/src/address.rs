@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use discox_core::{BackendType, Error, Result, key::Service};
+use discox_core::{BackendType, Error, Result, record::Service};
 
 const FIELD: &str = "backend_endpoints";
 const USE: &str = "use host:2181, the last one with an optional chroot: host:2181/apps";
@@ -24,7 +24,8 @@ impl Address {
         let joined = backend_endpoints.join(",");
         let reject = |value: &str, reason: &str| {
             let value = value.rsplit('@').next().unwrap_or_default();
-            Err(Error::config(FIELD, value, format_args!("{reason}, {USE}")).on(BackendType::Zookeeper))
+            Err(Error::config(FIELD, value, format_args!("{reason}, {USE}"))
+                .with_backend(BackendType::Zookeeper))
         };
         if backend_endpoints.is_empty() {
             return reject("", "must not be empty");

@@ -8,8 +8,8 @@ use std::{
 
 use discox_core::{
     BackendType, ConnectionConfig, Error, Result,
-    backend::{Pulse, Skips, lock},
-    key::Service,
+    backend::{Liveness, WarnOnce, lock},
+    record::Service,
 };
 use tokio::time::timeout;
 use tracing::warn;
@@ -49,7 +49,7 @@ pub struct Connector {
     sessions: Mutex<VecDeque<i64>>,
     /// The client crate's, with the last session, which may still be alive.
     pub(crate) dialler: Box<dyn Dialler>,
-    skips: Mutex<HashMap<Service, Arc<Mutex<Skips>>>>,
+    skips: Mutex<HashMap<Service, Arc<Mutex<WarnOnce>>>>,
     /// Health checks were said to be ignored.
     told: Once,
 }
@@ -70,7 +70,7 @@ impl Connector {
             acls: Acls::parse(settings)?,
             asked: OnceLock::new(),
             sessions: Mutex::default(),
-            dialler: client::dialler(settings).map_err(|error| error.on(BackendType::Zookeeper))?,
+            dialler: client::dialler(settings).map_err(|error| error.with_backend(BackendType::Zookeeper))?,
             skips: Mutex::default(),
             told: Once::new(),
         })
@@ -92,8 +92,8 @@ impl Connector {
     }
 
     /// The unreadable records of a service that have been told, by whichever session.
-    pub(crate) fn skips(&self, service: &Service) -> Arc<Mutex<Skips>> {
-        let new = || Arc::new(Mutex::new(Skips::new(BackendType::Zookeeper, service.clone())));
+    pub(crate) fn skips(&self, service: &Service) -> Arc<Mutex<WarnOnce>> {
+        let new = || Arc::new(Mutex::new(WarnOnce::new(BackendType::Zookeeper, service.clone())));
         let mut skips = lock(&self.skips);
         if skips.len() >= SERVICES {
             skips.clear();
@@ -122,7 +122,8 @@ impl Connector {
     }
 
     fn options(&self) -> Result<Options> {
-        let timeout = self.settings.session_timeout.or(self.asked.get().copied()).unwrap_or(SESSION_TIMEOUT);
+        let timeout =
+            self.settings.zookeeper.session_timeout.or(self.asked.get().copied()).unwrap_or(SESSION_TIMEOUT);
         Ok(Options {
             members: self.address.members.clone(),
             // The client looks every eighth of it whether it is over.
@@ -146,10 +147,10 @@ impl Connector {
 impl Zookeeper {
     /// Resolves when the connection is lost or falls silent. The session may survive that: the next
     /// link goes on with it, by core's pauses rather than the client's, which double without end.
-    pub(crate) async fn keep_alive(&self, pulse: &Pulse) -> Error {
+    pub(crate) async fn keep_alive(&self, liveness: &Liveness) -> Error {
         let error = tokio::select! {
             fault = self.client.broken() => fault.into(),
-            error = self.beat(pulse) => error,
+            error = self.beat(liveness) => error,
         };
         // From now on the session is another's.
         self.client.abandon();
@@ -158,12 +159,12 @@ impl Zookeeper {
 
     /// A request now and then, since the client does not tell of its pings. Resolves when there is
     /// no answer although the client believes that it is connected.
-    async fn beat(&self, pulse: &Pulse) -> Error {
+    async fn beat(&self, liveness: &Liveness) -> Error {
         loop {
-            pulse.probe_due(pulse.detection() / 3).await;
-            let limit = pulse.detection() / 2;
+            liveness.probe_due(liveness.detection() / 3).await;
+            let limit = liveness.detection() / 2;
             match timeout(limit, self.client.sync("/")).await {
-                Ok(Ok(()) | Err(Fault::Busy(_))) => pulse.beat(),
+                Ok(Ok(()) | Err(Fault::Busy(_))) => liveness.answered(),
                 // The state says so too.
                 Ok(Err(Fault::Disconnected(_))) => {}
                 Ok(Err(fault)) => return fault.into(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use discox_core::{
     BackendType, Error, Result,
-    backend::{Held, Link, Loss, Pulse, Registered, SourceOptions, Take},
-    key::{Record, Service},
+    backend::{Held, Link, Liveness, Loss, Registered, Replace, SourceOptions},
+    record::{Record, Service},
 };
 
 use crate::{
@@ -34,6 +34,8 @@ impl Link for Zookeeper {
     const BACKEND: BackendType = BackendType::Zookeeper;
     /// ZooKeeper takes no request of more than 1 MiB (`jute.maxbuffer`): path and headers need room.
     const ATTR_LIMIT: usize = 1_000_000;
+    /// Answers to pings and events of watches share one ordered stream.
+    const LIVENESS_CONFIRMS_WATCH: bool = true;
 
     type Connector = Connector;
     type Source = ZookeeperSource;
@@ -55,7 +57,8 @@ impl Link for Zookeeper {
 
     fn check_service(connector: &Connector, service: &Service) -> Result<()> {
         let chroot = &connector.address.chroot;
-        let reject = |field, value: &str, reason| Err(Error::config(field, value, reason).on(Self::BACKEND));
+        let reject =
+            |field, value: &str, reason| Err(Error::config(field, value, reason).with_backend(Self::BACKEND));
         if let Some(reason) = unstorable(&format!("{chroot}{}", service.prefix())) {
             return reject("discover_prefix", service.prefix(), reason);
         }
@@ -69,8 +72,8 @@ impl Link for Zookeeper {
         connector.connect().await
     }
 
-    async fn keep(&self, pulse: &Pulse) -> Error {
-        self.keep_alive(pulse).await
+    async fn keep(&self, liveness: &Liveness) -> Error {
+        self.keep_alive(liveness).await
     }
 
     async fn close(&self) {
@@ -81,8 +84,8 @@ impl Link for Zookeeper {
         source::of(self, service)
     }
 
-    async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
-        self.write(record, attr, take).await.map_err(|error| self.connector.explain(error))
+    async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<Receipt>> {
+        self.write(record, attr, replace).await.map_err(|error| self.connector.explain(error))
     }
 
     async fn withdraw(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use discox_core::backend::{Change, Snapshot};
+use discox_core::backend::{Change, Listing};
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Oneshot {
 
 impl Oneshot {
     /// Reads and watches the directory, and each record in it.
-    pub(crate) async fn open(scope: Scope) -> Result<(Snapshot, Self), Fault> {
+    pub(crate) async fn open(scope: Scope) -> Result<(Listing, Self), Fault> {
         let broken = scope.link.client.broken().shared();
         scope.link.client.sync(&scope.directory).await?;
         let mut watch = Self {

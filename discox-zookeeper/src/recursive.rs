@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, pin::pin, sync::Arc};
 
-use discox_core::backend::{Change, Snapshot};
+use discox_core::backend::{Change, Listing};
 use futures_util::{
     future::{FutureExt, join},
     stream::StreamExt,
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Recursive {
 
 impl Recursive {
     /// Watches, catches up with the leader, and then reads, so that nothing is missed in between.
-    pub(crate) async fn open(scope: Scope) -> Result<(Snapshot, Self), Fault> {
+    pub(crate) async fn open(scope: Scope) -> Result<(Listing, Self), Fault> {
         let link = scope.link.clone();
         let (client, directory) = (&link.client, scope.directory.clone());
         // Sent at once, answered in this order.
@@ -64,7 +64,7 @@ impl Recursive {
         let names: Vec<Arc<str>> = names.iter().filter_map(|name| this.scope.name(name)).collect();
         let paths = this.scope.paths(&names);
         let nodes = this.hearing(link.read_all(&paths)).await??;
-        let mut list = Snapshot::with_capacity(names.len());
+        let mut list = Listing::with_capacity(names.len());
         for (name, node) in names.into_iter().zip(nodes) {
             if let Some(attr) = this.scope.attr(&name, node)? {
                 list.push((name, attr));

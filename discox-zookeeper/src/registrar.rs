@@ -8,8 +8,8 @@
 
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Registered, Take},
-    key::Record,
+    backend::{Registered, Replace},
+    record::Record,
 };
 
 use crate::{
@@ -50,16 +50,21 @@ pub(crate) struct Place {
 
 impl Zookeeper {
     /// Creates the record's node, or sets it in place if it is ours, or takes it over.
-    pub(crate) async fn write(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<Receipt>> {
+    pub(crate) async fn write(
+        &self,
+        record: &Record,
+        attr: &str,
+        replace: Replace,
+    ) -> Result<Registered<Receipt>> {
         if record.health_check.is_some() {
             self.connector.tell_no_health_checks();
         }
         let place = self.place(record);
         for attempt in 0..RACES {
             // Who comes back has most likely left a node; who is new has not.
-            let answer = match (take, attempt) {
-                (Take::Over, 0) => self.create(&place, attr).await.map_err(Refusal::from),
-                _ => self.replace(&place, attr, take, attempt).await,
+            let answer = match (replace, attempt) {
+                (Replace::Anyone, 0) => self.create(&place, attr).await.map_err(Refusal::from),
+                _ => self.replace(&place, attr, replace, attempt).await,
             };
             match answer {
                 Ok(created) => {
@@ -117,7 +122,13 @@ impl Zookeeper {
 
     /// Sets the node in place if this session owns it, or takes it over, or creates it. Returns the
     /// transaction that created it.
-    async fn replace(&self, place: &Place, attr: &str, take: Take, attempt: usize) -> Result<i64, Refusal> {
+    async fn replace(
+        &self,
+        place: &Place,
+        attr: &str,
+        replace: Replace,
+        attempt: usize,
+    ) -> Result<i64, Refusal> {
         let (directory, node) = match self.look(place).await {
             Err(Fault::NoNode) => return Ok(self.create(place, attr).await?),
             found => found?,
@@ -134,13 +145,13 @@ impl Zookeeper {
             self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await?;
             return Ok(created);
         }
-        if take == Take::Back && owner != 0 && !self.is_ours(node.stat) {
+        if replace == Replace::OnlyOwn && owner != 0 && !self.is_ours(node.stat) {
             return Err(Refusal::Superseded);
         }
         // Who comes later wins, whatever happened since he looked: he need not check, so that many can
         // take over at once. Only where the directory has data of its own he tries to, at first, so as
         // not to undo a change of it.
-        let must_check = take == Take::Back || (attempt <= 1 && !directory.data.is_empty());
+        let must_check = replace == Replace::OnlyOwn || (attempt <= 1 && !directory.data.is_empty());
         let fence = Op::Set {
             path: parent,
             data: &directory.data,

@@ -57,7 +57,7 @@ impl Security {
         let tls = settings.tls.as_ref().map(Tls::read).transpose()?;
         let login = match (&settings.user, &settings.password) {
             (Some(user), Some(password)) => {
-                Some(Login { user: user.clone(), password: password.read()?, sasl: settings.sasl })
+                Some(Login { user: user.clone(), password: password.read()?, sasl: settings.zookeeper.sasl })
             }
             _ => None,
         };
@@ -86,18 +86,20 @@ impl Tls {
 /// Rejects what the client cannot do or would stumble over.
 pub(crate) fn check(settings: &ConnectionConfig, address: &Address) -> Result<()> {
     let reject = |field, value: &str, reason: &str| {
-        Err(Error::config(field, value, reason).on(BackendType::Zookeeper))
+        Err(Error::config(field, value, reason).with_backend(BackendType::Zookeeper))
     };
     if let Some(tls) = &settings.tls {
         for host in address.hosts() {
             match discox_tls::server_name(tls, host) {
-                Err(error) if tls.server_name.is_some() => return Err(error.on(BackendType::Zookeeper)),
+                Err(error) if tls.server_name.is_some() => {
+                    return Err(error.with_backend(BackendType::Zookeeper));
+                }
                 Err(_) => return reject("backend_endpoints", host, "no certificate can have such a name"),
                 Ok(_) => {}
             }
         }
     }
-    let separators: &[char] = if settings.sasl { &['"', '\\'] } else { &[':'] };
+    let separators: &[char] = if settings.zookeeper.sasl { &['"', '\\'] } else { &[':'] };
     match &settings.user {
         Some(user) if user.is_empty() => reject("user", user, "must not be empty, leave it out"),
         Some(user) if user.contains(separators) => reject("user", user, "must not contain any of : \" \\"),
@@ -126,7 +128,7 @@ impl Connector {
             let plain =
                 timeout(limit, speaks_plain_text(member)).await.is_ok_and(|plain| plain.is_ok_and(|is| is));
             let error = if plain { not_secure() } else { error };
-            Some(error.on(BackendType::Zookeeper).at(member))
+            Some(error.with_backend(BackendType::Zookeeper).with_address(member))
         });
         let (denied, others): (Vec<_>, Vec<_>) =
             join_all(probes).await.into_iter().flatten().partition(|error| error.kind() == ErrorKind::Denied);
@@ -145,9 +147,9 @@ impl Connector {
             Some(Denial::WrongCredentials) if !is_known => {
                 Error::denied(Denial::NoCredentials, "the server lets in nobody without credentials")
             }
-            Some(Denial::WrongCredentials) if !self.settings.sasl => Error::denied(
+            Some(Denial::WrongCredentials) if !self.settings.zookeeper.sasl => Error::denied(
                 Denial::WrongCredentials,
-                "the server does not let in by the `digest` scheme: set `sasl`, if it knows the user that way",
+                "the server does not let in by the `digest` scheme: set `zookeeper.sasl`, if it knows the user that way",
             ),
             _ => error,
         }

@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use discox_core::{
     Result,
-    backend::{Budget, Change, Exceeded, Skips, Snapshot, Source, Watch, lock},
-    key::{Endpoint, Service},
+    backend::{Change, Exceeded, Limits, Listing, Source, WarnOnce, Watch, lock},
+    record::{Endpoint, Service},
 };
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -54,7 +54,7 @@ enum Way {
 pub(crate) struct Scope {
     pub(crate) link: Arc<Zookeeper>,
     pub(crate) directory: String,
-    skips: Arc<Mutex<Skips>>,
+    skips: Arc<Mutex<WarnOnce>>,
 }
 
 /// Discovery of `service` over `link`.
@@ -66,13 +66,13 @@ pub(crate) fn of(link: &Arc<Zookeeper>, service: &Service) -> ZookeeperSource {
 impl Source for ZookeeperSource {
     type Watch = ZookeeperWatch;
 
-    async fn open(&self) -> Result<(Snapshot, ZookeeperWatch)> {
+    async fn open(&self) -> Result<(Listing, ZookeeperWatch)> {
         self.follow().await.map_err(|fault| self.0.link.connector.explain(fault.into()))
     }
 }
 
 impl ZookeeperSource {
-    async fn follow(&self) -> Result<(Snapshot, ZookeeperWatch), Fault> {
+    async fn follow(&self) -> Result<(Listing, ZookeeperWatch), Fault> {
         let Self(scope) = self;
         let (list, way) = match Recursive::open(scope.clone()).await {
             Err(Fault::Unimplemented) => {
@@ -148,7 +148,7 @@ impl Scope {
 impl Zookeeper {
     /// Reads many nodes, in the order of their paths.
     pub(crate) async fn read_all(&self, paths: &[String]) -> Result<Vec<Result<Node, Fault>>, Fault> {
-        let mut budget = Budget::new(&self.connector.settings);
+        let mut budget = Limits::new(&self.connector.settings);
         let mut afford = |nodes: &[Result<Node, Fault>]| {
             nodes
                 .iter()

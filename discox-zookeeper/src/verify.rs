@@ -47,9 +47,9 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use discox_core::{
-        BackendType, ConnectionConfig, RegisterConfig,
-        backend::{Link, Take},
-        key::Record,
+        BackendType, ConnectionConfig, RegisterConfig, ZookeeperOptions,
+        backend::{Link, Replace},
+        record::Record,
     };
     use discox_testkit::server::{Kind, Servers};
 
@@ -69,8 +69,11 @@ mod tests {
     async fn what_an_earlier_session_left_is_ours() -> anyhow::Result<()> {
         let server = Servers::single(Kind::Zookeeper).await?;
         let settings = ConnectionConfig {
-            session_timeout: Some(Duration::from_secs(30)),
-            client: discox_testkit::client(BackendType::Zookeeper),
+            zookeeper: ZookeeperOptions {
+                session_timeout: Some(Duration::from_secs(30)),
+                client: discox_testkit::client(BackendType::Zookeeper),
+                ..Default::default()
+            },
             ..Default::default()
         };
         let connector = Arc::new(Connector::parse(&server.addresses(), &settings)?);
@@ -87,7 +90,7 @@ mod tests {
                 let left = link.client.read(&["/demo/10.0.0.1:80".into()]).await?;
                 assert!(matches!(left[..], [Err(Fault::NoNode)]), "{left:?}");
             } else {
-                receipts.push(link.register(&record, "1", Take::Back).await?.receipt);
+                receipts.push(link.register(&record, "1", Replace::OnlyOwn).await?.receipt);
                 connector.dialler.forget();
             }
         }

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::Result;
 use common::*;
-use discox_zookeeper::{ClientCrate, ConnectionConfig, Error, ErrorKind, RegisterConfig};
+use discox_zookeeper::{ClientCrate, ConnectionConfig, Error, ErrorKind, RegisterConfig, ZookeeperOptions};
 use tokio::{io::AsyncReadExt, net::TcpListener, time::Instant};
 
 fn rejected(settings: ConnectionConfig) -> Error {
@@ -30,10 +30,15 @@ fn rejected(settings: ConnectionConfig) -> Error {
     error
 }
 
+fn with(client: ClientCrate) -> ConnectionConfig {
+    let zookeeper = ZookeeperOptions { client: Some(client), ..Default::default() };
+    ConnectionConfig { zookeeper, ..Default::default() }
+}
+
 #[test]
 fn a_client_of_another_registry_is_rejected() {
-    let error = rejected(ConnectionConfig { client: Some(ClientCrate::Reqwest), ..Default::default() });
-    assert_eq!(error.field(), Some("client"), "{error}");
+    let error = rejected(with(ClientCrate::Reqwest));
+    assert_eq!(error.field(), Some("zookeeper.client"), "{error}");
 }
 
 #[cfg(not(all(feature = "zookeeper-async", feature = "zookeeper-client")))]
@@ -44,22 +49,23 @@ fn a_client_that_is_not_compiled_in_is_rejected_by_the_feature_that_adds_it() {
     } else {
         ClientCrate::ZookeeperAsync
     };
-    let error = rejected(ConnectionConfig { client: Some(absent), ..Default::default() });
-    assert_eq!(error.field(), Some("client"));
+    let error = rejected(with(absent));
+    assert_eq!(error.field(), Some("zookeeper.client"));
     assert!(error.to_string().contains(&format!("Cargo feature `{absent}`")), "{error}");
 }
 
 #[cfg(feature = "zookeeper-async")]
 #[test]
 fn what_zookeeper_async_cannot_do_is_rejected_by_field() {
-    let chosen = ConnectionConfig { client: Some(ClientCrate::ZookeeperAsync), ..Default::default() };
+    let chosen = with(ClientCrate::ZookeeperAsync);
     let tls = Some(discox_zookeeper::TlsConfig::default());
     let error = rejected(ConnectionConfig { tls, ..chosen.clone() });
     assert_eq!(error.field(), Some("tls"));
     assert!(error.to_string().contains("zookeeper-client"), "{error}");
     let (user, password) = (Some("user".into()), Some("secret".into()));
-    let error = rejected(ConnectionConfig { user, password, sasl: true, ..chosen });
-    assert_eq!(error.field(), Some("sasl"));
+    let zookeeper = ZookeeperOptions { sasl: true, ..chosen.zookeeper.clone() };
+    let error = rejected(ConnectionConfig { user, password, zookeeper, ..chosen });
+    assert_eq!(error.field(), Some("zookeeper.sasl"));
 }
 
 /// As a member without a quorum does. Core pauses between attempts; `zookeeper-async` by itself would

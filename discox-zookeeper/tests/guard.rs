@@ -13,7 +13,7 @@ use common::{A, DEADLINE, PREFIX, Server, registration};
 use discox_testkit::{server::Data, wait, zookeeper::Session};
 use discox_zookeeper::{
     ClientCrate, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, ErrorKind, LiteEndpoint,
-    RegisterState, Registry, RegistryConfig,
+    RegisterState, Registry, RegistryConfig, ZookeeperOptions,
 };
 use tokio::task::JoinHandle;
 
@@ -24,8 +24,11 @@ fn registry(server: &Server) -> Result<Arc<dyn Registry>> {
     Ok(discox_zookeeper::connect(RegistryConfig {
         backend_endpoints: vec![server.address().to_owned()],
         connection: ConnectionConfig {
-            guard: true,
-            client: Some(ClientCrate::ZookeeperClient),
+            zookeeper: ZookeeperOptions {
+                guard: true,
+                client: Some(ClientCrate::ZookeeperClient),
+                ..common::settings().zookeeper
+            },
             max_service_bytes: BYTES,
             max_endpoints: 100,
             denied_backoff_max: Duration::from_millis(500),

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use common::*;
 use discox_core::{
-    backend::{Link, Loss, Source, SourceOptions, Take, Watch},
-    key::Service,
+    backend::{Link, Loss, Replace, Source, SourceOptions, Watch},
+    record::Service,
 };
 use discox_testkit::{proxy::Proxy, wait};
 use discox_zookeeper::{ConnectionConfig, Connector, DiscoverConfig, ErrorKind, Zookeeper};
@@ -74,7 +74,7 @@ async fn a_record_is_what_zkcli_sees_and_back() -> Result<()> {
     let server = Server::start().await?;
     let link = server.link().await?;
     let attr = "{\"weight\":1,\"name\":\"a b\"}";
-    let registered = link.register(&record(A), attr, Take::Over).await?;
+    let registered = link.register(&record(A), attr, Replace::Anyone).await?;
     assert_eq!(registered.ttl, SESSION, "the session timeout that was asked for");
     assert_eq!(server.data(A).await?, attr);
     let stat = server.tool(&["stat", &path(A)]).await?;
@@ -110,7 +110,7 @@ async fn a_take_over_is_one_change_and_survives_the_earlier_one() -> Result<()> 
     let theirs = hold(&later, A, "2").await?;
     assert_eq!(next(&mut watch).await?, [put(A, "2")]);
     assert_eq!(losses(&earlier, &held).await?, [(0, Loss::Superseded)]);
-    let taken_back = earlier.register(&held.record, "1", Take::Back).await;
+    let taken_back = earlier.register(&held.record, "1", Replace::OnlyOwn).await;
     assert_eq!(taken_back.unwrap_err().kind(), ErrorKind::Superseded);
     let updated = earlier.update(&held.record, "3", &held.receipt).await;
     assert_eq!(updated.unwrap_err().kind(), ErrorKind::Superseded);
@@ -121,7 +121,7 @@ async fn a_take_over_is_one_change_and_survives_the_earlier_one() -> Result<()> 
 
     later.withdraw(&theirs.record, Some(&theirs.receipt)).await?;
     assert_eq!(other(&mut watch, &put(A, "2")).await?, [delete(A)], "nothing happened in between");
-    let again = earlier.register(&held.record, "3", Take::Back).await?;
+    let again = earlier.register(&held.record, "3", Replace::OnlyOwn).await?;
     assert_eq!(next(&mut watch).await?, [put(A, "3")]);
     assert_ne!(again.receipt, held.receipt);
 
@@ -138,7 +138,7 @@ async fn updates_are_made_in_place_and_withdrawals_remove_our_own() -> Result<()
     for with_receipt in [true, false] {
         let held = hold(&link, A, "1").await?;
         let (_, mut watch) = open(&link).await?;
-        for take in [Take::Over, Take::Back] {
+        for take in [Replace::Anyone, Replace::OnlyOwn] {
             let attr = format!("{take:?}");
             let again = link.register(&held.record, &attr, take).await?;
             assert_eq!(again.receipt, held.receipt, "the same node");
@@ -190,14 +190,14 @@ async fn what_was_done_by_hand_is_noticed_and_mended() -> Result<()> {
 
     server.tool(&["set", &path(A), "by hand"]).await?;
     assert_eq!(losses(&link, &held).await?, [(0, Loss::Altered)]);
-    held.receipt = link.register(&held.record, "1", Take::Back).await?.receipt;
+    held.receipt = link.register(&held.record, "1", Replace::OnlyOwn).await?.receipt;
     assert_eq!(server.data(A).await?, "1");
 
     server.tool(&["delete", &path(A)]).await?;
     assert_eq!(losses(&link, &held).await?, [(0, Loss::Gone)]);
     server.tool(&["create", &path(A), "by hand"]).await?;
     assert_eq!(losses(&link, &held).await?, [(0, Loss::Altered)], "persistent, so nobody's");
-    held.receipt = link.register(&held.record, "1", Take::Back).await?.receipt;
+    held.receipt = link.register(&held.record, "1", Replace::OnlyOwn).await?.receipt;
     assert_eq!(losses(&link, &held).await?, []);
 
     server.tool(&["deleteall", PREFIX]).await?;
@@ -265,7 +265,7 @@ async fn the_largest_attr_is_carried_by_all_ways() -> Result<()> {
     let (link, other) = (server.link().await?, server.link().await?);
     let attr = |letter: &str| letter.repeat(Zookeeper::ATTR_LIMIT);
     let held = hold(&link, A, &attr("a")).await?;
-    link.register(&held.record, &attr("b"), Take::Back).await?;
+    link.register(&held.record, &attr("b"), Replace::OnlyOwn).await?;
     hold(&other, A, &attr("c")).await?;
     let (list, _watch) = open(&link).await?;
     assert_eq!(list, [(A.into(), Bytes::from(attr("c")))]);
@@ -389,7 +389,7 @@ async fn a_record_outlives_a_broken_connection_and_its_link() -> Result<()> {
         assert_eq!(losses(&link, &held).await?, [], "the next link goes on with the session");
     } else {
         assert_eq!(losses(&link, &held).await?, [(0, Loss::Altered)], "of an earlier session of ours");
-        held.receipt = link.register(&held.record, "1", Take::Back).await?.receipt;
+        held.receipt = link.register(&held.record, "1", Replace::OnlyOwn).await?.receipt;
         assert_eq!(losses(&link, &held).await?, []);
     }
     assert_eq!(open(&link).await?.0.len(), 1);
@@ -408,7 +408,7 @@ async fn an_expired_session_is_replaced() -> Result<()> {
     eventually("the session expires", async || Ok(server.data(A).await.is_err())).await?;
     let link = connect_at_last(&connector).await?;
     assert_eq!(losses(&link, &held).await?, [(0, Loss::Gone)]);
-    link.register(&held.record, "1", Take::Back).await?;
+    link.register(&held.record, "1", Replace::OnlyOwn).await?;
     assert_eq!(server.data(A).await?, "1");
     Ok(())
 }
@@ -457,7 +457,7 @@ async fn what_the_acl_forbids_is_denied() -> Result<()> {
     server.tool(&["setAcl", &format!("{PREFIX}/demo"), "world:anyone:w"]).await?;
     let denied = source(&link, "demo").open().await.map(drop).unwrap_err();
     assert_eq!(denied.kind(), ErrorKind::Denied);
-    let denied = link.register(&record("10.0.0.3:80"), "", Take::Over).await.unwrap_err();
+    let denied = link.register(&record("10.0.0.3:80"), "", Replace::Anyone).await.unwrap_err();
     assert_eq!(denied.kind(), ErrorKind::Denied);
     Ok(())
 }

@@ -16,8 +16,8 @@ use std::{
 
 use anyhow::Result;
 use common::*;
-use discox_core::backend::{Link, Loss, Take, Watch};
-use discox_zookeeper::{ClientCrate, ConnectionConfig, Connector, ErrorKind};
+use discox_core::backend::{Link, Loss, Replace, Watch};
+use discox_zookeeper::{ClientCrate, Connector, ErrorKind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
@@ -81,7 +81,8 @@ async fn pass(mut client: TcpStream, target: &str, count: &Count) -> Result<()> 
 
 /// The client crate that can do more than such a server.
 fn modern_client(address: &str) -> Result<Arc<Connector>> {
-    let settings = ConnectionConfig { client: Some(ClientCrate::ZookeeperClient), ..settings() };
+    let mut settings = settings();
+    settings.zookeeper.client = Some(ClientCrate::ZookeeperClient);
     Ok(Arc::new(Connector::parse(&[address.to_owned()], &settings)?))
 }
 
@@ -106,7 +107,7 @@ async fn an_old_server_is_recognised_once_and_served_all_the_same() -> Result<()
     server.tool(&["delete", &path(A)]).await?;
     assert_eq!(other(&mut watch, &put(A, "3")).await?, [delete(A)]);
     server.tool(&["create", &path("no-port"), "unreadable"]).await?;
-    link.register(&held.record, "4", Take::Back).await?;
+    link.register(&held.record, "4", Replace::OnlyOwn).await?;
     assert_eq!(other(&mut watch, &delete(A)).await?, [put(A, "4")]);
     server.tool(&["deleteall", "/discox"]).await?;
     assert_eq!(other(&mut watch, &put(A, "4")).await?, [delete(A)]);

@@ -18,7 +18,7 @@ use discox_testkit::{
 };
 use discox_zookeeper::{
     ConnectionConfig, DiscoverConfig, EndpointCacher, Error, Event, LiteEndpoint, RegisterConfig,
-    RegisterState, Registry, RegistryConfig,
+    RegisterState, Registry, RegistryConfig, ZookeeperOptions,
 };
 use tokio::time::{Instant, timeout};
 
@@ -110,7 +110,10 @@ async fn registers_discovers_updates_and_stops() -> Result<()> {
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let endpoints = vec![server.address().to_owned()];
-    let connection = ConnectionConfig { client: client(), ..Default::default() };
+    let connection = ConnectionConfig {
+        zookeeper: ZookeeperOptions { client: client(), ..Default::default() },
+        ..Default::default()
+    };
     let register = discox_zookeeper::new_register(RegisterConfig {
         backend_endpoints: endpoints.clone(),
         ttl: Some(SESSION),

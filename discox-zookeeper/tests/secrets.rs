@@ -58,7 +58,8 @@ async fn no_secret_is_told_to_anybody() -> Result<()> {
     for (secured, tls, login, client) in cases {
         secrets.extend(secrets_of(secured)?);
         // So that nobody else is let in: the digest scheme itself takes everybody at his word.
-        let settings = ConnectionConfig { lock_service: true, client, ..settings(secured, tls, login) };
+        let mut settings = settings(secured, tls, login);
+        (settings.zookeeper.lock_service, settings.zookeeper.client) = (true, client);
         let connection = register(secured, &settings)?;
         connection.start().await?;
         connection.stop().await?;

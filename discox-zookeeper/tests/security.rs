@@ -12,8 +12,8 @@ use common::{
     secured::{Watching, denial, in_state, register, register_at, service, settings, start},
 };
 use discox_core::{
-    backend::{Link, Source, SourceOptions, Take},
-    key::Service,
+    backend::{Link, Replace, Source, SourceOptions},
+    record::Service,
 };
 use discox_testkit::{
     secured::{Login, PREFIX, Tls, USER},
@@ -98,10 +98,12 @@ async fn who_is_not_let_in_is_told_why() -> Result<()> {
     let known = settings(&secured, Tls::Off, Login::Sasl);
     let wrong = ConnectionConfig { password: Some("wrong".into()), ..known.clone() };
     assert_eq!(denial(&*register(&secured, &wrong)?).await?, Some(Denial::WrongCredentials));
-    let nobody = ConnectionConfig { user: None, password: None, sasl: false, ..known.clone() };
+    let mut digest = known.clone();
+    digest.zookeeper.sasl = false;
+    let nobody = ConnectionConfig { user: None, password: None, ..digest.clone() };
     assert_eq!(denial(&*register(&secured, &nobody)?).await?, Some(Denial::NoCredentials));
     // The digest scheme takes everybody at his word; the nodes do not.
-    let stranger = ConnectionConfig { user: Some("stranger".into()), sasl: false, ..known.clone() };
+    let stranger = ConnectionConfig { user: Some("stranger".into()), ..digest };
     assert_eq!(denial(&*register(&secured, &stranger)?).await?, Some(Denial::MissingRights));
 
     secured.revoke().await?;
@@ -123,7 +125,8 @@ async fn servers_that_let_in_only_sasl_say_so() -> Result<()> {
         let register = register_at(servers.addresses(), common::PREFIX, "demo", &settings)?;
         assert_eq!(denial(&*register).await?, Some(expected));
     }
-    let known = ConnectionConfig { password: Some("a".into()), sasl: true, client: None, ..user("a") };
+    let mut known = ConnectionConfig { password: Some("a".into()), ..user("a") };
+    (known.zookeeper.sasl, known.zookeeper.client) = (true, None);
     hold(&*link(&servers, &known).await?, A, "1").await?;
     Ok(())
 }
@@ -160,7 +163,7 @@ async fn who_resumes_a_session_says_again_who_he_is() -> Result<()> {
         for attr in ["1", "2"] {
             let link = common::connect(&connector).await?;
             // To change what is there takes the right of its creator.
-            receipts.push(link.register(&record, attr, Take::Back).await?.receipt);
+            receipts.push(link.register(&record, attr, Replace::OnlyOwn).await?.receipt);
         }
         assert_eq!(receipts[0], receipts[1], "the same session's node");
     }
@@ -171,21 +174,22 @@ async fn who_resumes_a_session_says_again_who_he_is() -> Result<()> {
 async fn an_open_service_is_anybodys_and_a_locked_one_its_owners() -> Result<()> {
     let servers = Servers::single(Kind::Zookeeper).await?;
     for (prefix, lock_service) in [("/open", false), ("/locked", true)] {
-        let ours = ConnectionConfig { lock_service, ..user("we") };
+        let mut ours = user("we");
+        ours.zookeeper.lock_service = lock_service;
         let (earlier, later) = (link(&servers, &ours).await?, link(&servers, &ours).await?);
         let stranger = link(&servers, &user("they")).await?;
         let (taken, not_taken) = (record_at(prefix, "demo", A), record_at(prefix, "demo", "10.0.0.2:80"));
-        earlier.register(&taken, "1", Take::Over).await?;
-        earlier.register(&not_taken, "1", Take::Over).await?;
-        later.register(&taken, "2", Take::Over).await?;
+        earlier.register(&taken, "1", Replace::Anyone).await?;
+        earlier.register(&not_taken, "1", Replace::Anyone).await?;
+        later.register(&taken, "2", Replace::Anyone).await?;
 
         for record in [&taken, &not_taken] {
-            let answer = stranger.register(record, "3", Take::Over).await;
+            let answer = stranger.register(record, "3", Replace::Anyone).await;
             let denial = answer.err().and_then(|error| error.denial());
             assert_eq!(denial, lock_service.then_some(Denial::MissingRights), "{prefix}");
         }
         // What a stranger has put into an open service is anybody's, too.
-        later.register(&taken, "4", Take::Over).await?;
+        later.register(&taken, "4", Replace::Anyone).await?;
         later.withdraw(&taken, None).await?;
     }
     Ok(())
@@ -194,9 +198,11 @@ async fn an_open_service_is_anybodys_and_a_locked_one_its_owners() -> Result<()>
 #[tokio::test]
 async fn nobody_but_its_owner_removes_a_lock() -> Result<()> {
     let servers = Servers::single(Kind::Zookeeper).await?;
-    let ours = link(&servers, &ConnectionConfig { lock_service: true, ..user("we") }).await?;
+    let mut ours = user("we");
+    ours.zookeeper.lock_service = true;
+    let ours = link(&servers, &ours).await?;
     let record = record_at("/prefix", "demo", A);
-    ours.register(&record, "1", Take::Over).await?;
+    ours.register(&record, "1", Replace::Anyone).await?;
     ours.withdraw(&record, None).await?;
     let mut nobody = Session::open(servers.member(0)).await?;
     ensure!(nobody.delete("/prefix/demo").await.is_err(), "an empty service is locked as well");
@@ -218,7 +224,8 @@ async fn the_documented_rights_are_enough() -> Result<()> {
         secured.member().tool(command).await?;
     }
     let settings = settings(&secured, Tls::Off, Login::Sasl);
-    let anybody = ConnectionConfig { user: None, password: None, sasl: false, ..settings.clone() };
+    let mut anybody = ConnectionConfig { user: None, password: None, ..settings.clone() };
+    anybody.zookeeper.sasl = false;
     let addresses = secured.servers().addresses();
     let watching = Watching::begin(addresses.clone(), "/apps", "demo", &anybody)?;
     let earlier = register_at(addresses.clone(), "/apps", "demo", &settings)?;
@@ -267,7 +274,9 @@ async fn none_of_the_documented_rights_is_too_many() -> Result<()> {
 async fn an_acl_of_ones_own_is_what_records_get() -> Result<()> {
     let servers = Servers::single(Kind::Zookeeper).await?;
     let acl = vec!["ip:192.0.2.1:r".to_owned(), "auth::cdrwa".to_owned()];
-    let private = link(&servers, &ConnectionConfig { acl, lock_service: true, ..user("we") }).await?;
+    let mut private = user("we");
+    (private.zookeeper.acl, private.zookeeper.lock_service) = (acl, true);
+    let private = link(&servers, &private).await?;
     hold(&private, A, "1").await?;
     assert_eq!(open(&private).await?.0.len(), 1);
     for (settings, expected) in

@@ -57,9 +57,11 @@
 //! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> anyhow::Result<()> {
-//! use discox::{BackendType, RegisterConfig, RegistryConfig};
+//! use discox::{BackendType, DiscoverConfig, RegisterConfig, RegisterState, RegistryConfig};
 //!
 //! let registry = discox::connect(RegistryConfig { backend_type: BackendType::Memory, ..Default::default() })?;
+//! let users = registry.watch(DiscoverConfig { service_name: "users".into(), ..Default::default() })?;
+//! let mut registrations = Vec::new(); // an endpoint whose handle is dropped leaves the registry
 //! for (service, endpoint) in [("users", "127.0.0.1:8111"), ("orders", "127.0.0.1:8112")] {
 //!     let register = registry.register(RegisterConfig {
 //!         service_name: service.into(),
@@ -67,8 +69,12 @@
 //!         ..Default::default()
 //!     })?;
 //!     register.start().await?;
+//!     registrations.push(register);
 //! }
+//! assert!(users.wait_for(1).await.is_some());
+//! assert_eq!(users.list(), ["127.0.0.1:8111"]);
 //! registry.close().await;
+//! assert!(registrations.iter().all(|register| register.status().state == RegisterState::Stopped));
 //! # Ok(())
 //! # }
 //! # #[cfg(not(feature = "memory"))]
@@ -79,31 +85,29 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `etcd` | `discox::etcd`; building it needs `protoc`, because `etcd-client` does | yes |
-//! | `zookeeper` | `discox::zookeeper` on the client crate `zookeeper-client` | yes |
+//! | `etcd` | `discox::etcd`; building it needs `protoc`, because `etcd-client` does | no |
+//! | `zookeeper` | `discox::zookeeper` on the client crate `zookeeper-client` | no |
 //! | `zookeeper-async` | `discox::zookeeper` on the client crate of that name | no |
-//! | `consul` | `discox::consul` on the client crate `reqwest` | yes |
+//! | `consul` | `discox::consul` on the client crate `reqwest` | no |
 //! | `consulrs` | `discox::consul` on the client crate of that name; building it needs OpenSSL's headers | no |
 //! | `memory` | `discox::memory`, the embedded backend, for tests and a first run | yes |
+//! | `full` | `etcd`, `zookeeper` and `consul` | no |
 //! | `serde` | serde's traits on the configuration, durations as `"5s"` | no |
 //! | `cli` | the command line program `discox`, on Unix | no |
 //!
 //! Features only add. Where two client crates of one backend are compiled in, the default one serves
-//! unless [`ConnectionConfig::client`] says otherwise.
+//! unless [`ConsulOptions::client`] or [`ZookeeperOptions::client`] says otherwise.
 //!
 //! What each registry stores, its TTLs and its limits are told in its module. A program that needs one
 //! backend only can as well depend on its crate: it has the same functions.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 use std::sync::Arc;
 
 #[cfg(any(feature = "consul", feature = "consulrs"))]
 pub use discox_consul as consul;
-pub use discox_core::{
-    BackendType, Changes, ClientCrate, ConnectionConfig, Denial, Discover, DiscoverConfig, DiscoverState,
-    DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event, Freshness, FreshnessState, LiteEndpoint,
-    Pem, Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
-    Secret, Snapshot, TlsConfig, Update,
-};
+pub use discox_core::prelude::*;
 #[cfg(feature = "etcd")]
 pub use discox_etcd as etcd;
 #[cfg(feature = "memory")]
@@ -166,6 +170,21 @@ pub fn connect(config: RegistryConfig) -> Result<Arc<dyn Registry>> {
         BackendType::Memory => discox_memory::connect(config),
         absent => Err(not_compiled_in(absent)),
     }
+}
+
+/// Discovers one service over a connection of its own, on the backend that `backend_type` names, until the last
+/// clone of the result is dropped: a [`LiteEndpoint`] that feeds itself. No I/O; it connects by itself.
+///
+/// # Errors
+/// [`ErrorKind::Config`], naming the field and the reason, or where no Tokio runtime runs.
+pub fn watch(config: DiscoverConfig) -> Result<Watching> {
+    let registry = connect(RegistryConfig {
+        backend_type: config.backend_type,
+        backend_endpoints: config.backend_endpoints.clone(),
+        connection: config.connection.clone(),
+        ..RegistryConfig::default()
+    })?;
+    registry.watch(config)
 }
 
 fn not_compiled_in(backend: BackendType) -> Error {

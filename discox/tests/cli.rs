@@ -81,7 +81,7 @@ async fn wrong_input_gets_one_line_that_names_it_and_exit_code_2() -> Result<()>
         ),
         (
             &["list", "--backend-endpoint", "127.0.0.1:1", "--service", "demo", "--token-file", "t"],
-            &["token", "--token-file", "does not apply to etcd"],
+            &["consul.token", "--token-file", "does not apply to etcd"],
         ),
         (
             &["list", "--backend-endpoint", "http://127.0.0.1:1", "--service", "demo", "--tls-ca", "ca.pem"],
@@ -185,8 +185,14 @@ async fn a_wrong_file_is_told_without_what_it_holds() -> Result<()> {
         ("backend = \"hunter2\"", "`backend` does not fit, expected one of `etcd`"),
         ("backend_endpoint = \"hunter2\"", "`backend_endpoint` does not fit, expected a sequence"),
         ("connection = \"hunter2\"", "`connection` does not fit, expected"),
-        ("connection.sasl = \"hunter2\"", "`connection.sasl` does not fit, expected a boolean"),
-        ("connection.client = \"hunter2\"", "`connection.client` does not fit, expected one of `reqwest`"),
+        (
+            "connection.zookeeper.sasl = \"hunter2\"",
+            "`connection.zookeeper.sasl` does not fit, expected a boolean",
+        ),
+        (
+            "connection.consul.client = \"hunter2\"",
+            "`connection.consul.client` does not fit, expected one of `reqwest`",
+        ),
         ("connection.max_endpoints = \"hunter2\"", "`connection.max_endpoints` does not fit, expected usize"),
         ("connection.tls = \"hunter2\"", "`connection.tls` does not fit, expected"),
         ("connection.tls.ca = [\"hunter2\"]", "`connection.tls.ca` does not fit, expected a string"),
@@ -200,7 +206,7 @@ async fn a_wrong_file_is_told_without_what_it_holds() -> Result<()> {
             "[connection]\npassword = { hunter2 = 1 }",
             "`connection.password` does not fit, expected a text or {",
         ),
-        ("[connection.token]\nfile = [\"hunter2\"]", "does not fit, expected a text or {"),
+        ("[connection.consul.token]\nfile = [\"hunter2\"]", "does not fit, expected a text or {"),
         (
             "[connection]\npasword = \"hunter2\"",
             "line 2, column 1: `connection.pasword` is unknown, expected one of",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use discox::{
     BackendType, ConnectionConfig, DiscoverConfig, Error, ErrorKind, RegisterConfig, RegistryConfig,
 };
-use discox_core::key::{Endpoint, Service};
+use discox_core::record::{Endpoint, Service};
 use discox_testkit::fuzz::fuzz_text;
 
 /// A rejected value is named, on one short line.
@@ -134,7 +134,8 @@ fn health_checks_of_consul() {
 fn configured(config: &RegisterConfig) {
     // Secrets are not written.
     let mut config = config.clone();
-    (config.connection.password, config.connection.token, config.connection.tls) = (None, None, None);
+    (config.connection.password, config.connection.consul.token) = (None, None);
+    config.connection.tls = None;
     let written = serde_json::to_string(&config).ok();
     let read = written.as_deref().and_then(|text| serde_json::from_str::<RegisterConfig>(text).ok());
     let again = read.and_then(|config| serde_json::to_string(&config).ok());
@@ -175,8 +176,10 @@ fn configuration_in_toml() {
 
 #[test]
 fn connection_settings() {
-    let examples =
-        [r#"{"connect_timeout":"1s","backoff_max":"18446744073709551615s"}"#, r#"{"session_timeout":"4s"}"#];
+    let examples = [
+        r#"{"connect_timeout":"1s","backoff_max":"18446744073709551615s"}"#,
+        r#"{"zookeeper":{"session_timeout":"4s","acl":["a"]},"consul":{"client":"reqwest"}}"#,
+    ];
     fuzz_text(&examples, |text| {
         if let Ok(config) = serde_json::from_str::<ConnectionConfig>(text)
             && config.check(BackendType::Etcd).is_ok()

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use discox::{ConnectionConfig, Error, RegistryConfig, Secret, TlsConfig};
+use discox::{ConnectionConfig, ConsulOptions, Error, RegistryConfig, Secret, TlsConfig};
 use discox_testkit::{
     secured::{Options, Secured},
     server::Kind,
@@ -93,7 +93,10 @@ fn in_memory(secured: &Secured) -> Result<ConnectionConfig> {
     let tls = connection.tls.as_ref().context("no TLS")?;
     Ok(ConnectionConfig {
         password: connection.password.as_ref().map(|_| secured.password().into()),
-        token: connection.token.as_ref().map(|_| secured.token().into()),
+        consul: ConsulOptions {
+            token: connection.consul.token.as_ref().map(|_| secured.token().into()),
+            ..connection.consul.clone()
+        },
         tls: Some(TlsConfig {
             key: Some(Secret::new(fs::read_to_string(secured.key_file())?)),
             ..tls.clone()
@@ -130,7 +133,10 @@ async fn library(secured: &Secured) -> Result<Shown> {
     // Each of the secrets where it does not belong, so that something has to be said about it.
     let wrong = ConnectionConfig {
         password: connection.password.as_ref().map(|_| secured.secrets()[1].into()),
-        token: connection.token.as_ref().map(|_| secured.password().into()),
+        consul: ConsulOptions {
+            token: connection.consul.token.as_ref().map(|_| secured.password().into()),
+            ..connection.consul.clone()
+        },
         ..connection.clone()
     };
     let key =

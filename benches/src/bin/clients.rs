@@ -211,8 +211,17 @@ fn kind(client: ClientCrate) -> Kind {
 
 /// A handle with the default settings, but for the client crate.
 fn registry(client: ClientCrate, backend_endpoints: Vec<String>) -> Result<Arc<dyn Registry>> {
-    let connection = ConnectionConfig { client: Some(client), ..Default::default() };
-    Ok(discox::connect(RegistryConfig { backend_type: client.backend(), backend_endpoints, connection })?)
+    let mut connection = ConnectionConfig::default();
+    match kind(client) {
+        Kind::Consul => connection.consul.client = Some(client),
+        _ => connection.zookeeper.client = Some(client),
+    }
+    Ok(discox::connect(RegistryConfig {
+        backend_type: client.backend(),
+        backend_endpoints,
+        connection,
+        ..Default::default()
+    })?)
 }
 
 fn record(i: usize) -> RegisterConfig {

@@ -58,7 +58,7 @@ fn load_and_pick(cache: &LiteEndpoint, times: u64) {
     for _ in 0..times {
         let snapshot = black_box(&mut reader).load();
         next = if next + 1 < snapshot.len() { next + 1 } else { 0 };
-        black_box(snapshot.get(next).map(|entry| entry.endpoint()));
+        black_box(snapshot.nth(next).map(|entry| entry.endpoint()));
     }
 }
 
@@ -69,7 +69,7 @@ fn load_and_pick_at_random(cache: &LiteEndpoint, times: u64) {
     for _ in 0..times {
         let snapshot = black_box(&mut reader).load();
         let at = dice.roll(snapshot.len());
-        black_box(snapshot.get(at).map(|entry| entry.endpoint()));
+        black_box(snapshot.nth(at).map(|entry| entry.endpoint()));
     }
 }
 

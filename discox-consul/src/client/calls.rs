@@ -1,10 +1,17 @@
 //! What is asked of an agent, and what its answers mean.
 
+use std::collections::HashSet;
+
 use super::{
-    Fault, Hold, Result,
-    exchange::{Client, Method, Reply, Request},
-    messages::{Checks, Instance, OfNode, Question, Registration, Ruling, Services},
+    exchange::Client,
+    fault::{Fault, Result, or_rejected},
+    http::{Hold, Method, Reply, Request},
+    token::TokenVersion,
 };
+use crate::model::{Checks, Instance, NodeService, OfNode, OnNode, Question, Registration, Ruling, Services};
+
+/// Consul takes no more questions about rights at once.
+const QUESTIONS: usize = 64;
 
 /// What `health/service` answered.
 #[derive(Debug)]
@@ -31,10 +38,10 @@ impl Client {
         self.ask_at_once(Request::get(&["status", "leader"])).await?.json()
     }
 
-    /// Registers a service with its check.
-    pub(crate) async fn register(&self, registration: &Registration) -> Result<()> {
+    /// Registers a service with its check. The token with which the agent writes them to the catalogue from now on.
+    pub(crate) async fn register(&self, registration: &Registration) -> Result<TokenVersion> {
         let request = Request::put(&["agent", "service", "register"]).body(registration)?;
-        self.ask(request).await.map(drop)
+        or_rejected(self.ask(request).await).map(|reply| reply.token)
     }
 
     /// Removes a service. One that the agent does not know is no error.
@@ -64,11 +71,31 @@ impl Client {
         self.ask(Request::list(&["agent", "services"]).with("filter", filter)).await?.json()
     }
 
-    /// The catalogue's services of one node, as far as they match the filter expression.
+    /// The catalogue's services of one node, as far as they match the filter expression. (`catalog/node` shows only
+    /// those whose ID we may read as if it were a name: with exact rules, none.)
     pub(crate) async fn node_services(&self, node: &str, filter: &str) -> Result<Services> {
-        let path = ["catalog", "node", node];
+        let path = ["catalog", "node-services", node];
         let of_node: Option<OfNode> = self.ask(Request::list(&path).with("filter", filter)).await?.json()?;
-        Ok(of_node.unwrap_or_default().services)
+        let services = of_node.unwrap_or_default().services;
+        Ok(services.into_iter().map(|service| (service.id.clone(), service)).collect())
+    }
+
+    /// The nodes on which the catalogue has this record.
+    pub(crate) async fn nodes_of(&self, service: &str, id: &str) -> Result<Vec<String>> {
+        let path = ["catalog", "service", service];
+        let request = Request::list(&path).with("filter", format!("ServiceID == \"{id}\""));
+        let found: Vec<OnNode> = self.ask(request).await?.json()?;
+        // An older server may not know the filter.
+        Ok(found.into_iter().filter(|found| found.service_id == id).map(|found| found.node).collect())
+    }
+
+    /// Removes a node's service from the catalogue. One that is not there is no error.
+    pub(crate) async fn deregister_node_service(&self, node: &str, id: &str) -> Result<()> {
+        let request = Request::put(&["catalog", "deregister"]).body(&NodeService { node, service_id: id })?;
+        match self.ask(request).await {
+            Err(Fault::Status(_, said)) if said.contains("Unknown service") => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     /// The agent's checks, as far as they match the filter expression.
@@ -98,7 +125,8 @@ impl Client {
 
     /// A service's instances with all their checks in a datacenter, or in the agent's own.
     pub(crate) async fn health(&self, service: &str, datacenter: Option<&str>) -> Result<Health> {
-        self.ask(Request::list(&["health", "service", service]).at(datacenter)).await?.try_into()
+        let path = ["health", "service", service];
+        or_rejected(self.ask(Request::list(&path).at(datacenter)).await)?.try_into()
     }
 
     /// The same, once it is no longer what it was at `index`, or the wait is over.
@@ -114,20 +142,50 @@ impl Client {
         self.ask_held(request, hold).await?.try_into()
     }
 
+    /// The index of something that hardly ever changes and that everybody may ask for, held while it is `index`.
+    pub(crate) async fn quiet_index(&self, datacenter: Option<&str>, index: u64, hold: Hold) -> Result<u64> {
+        let path = ["config", "proxy-defaults"];
+        let request = Request::list(&path).at(datacenter).with("index", index.to_string());
+        self.ask_held(request, hold).await.map(|reply| reply.index)
+    }
+
     /// A service's instances in the agent's datacenter, as far as they match the filter expression.
     pub(crate) async fn health_among(&self, service: &str, filter: &str) -> Result<Health> {
         let path = ["health", "service", service];
-        self.ask(Request::list(&path).with("filter", filter)).await?.try_into()
+        or_rejected(self.ask(Request::list(&path).with("filter", filter)).await)?.try_into()
     }
 
     /// Whether we may read a service and nodes; none when Consul does not say, such as without ACLs.
     pub(crate) async fn may_read(&self, service: &str, datacenter: Option<&str>) -> Result<Option<bool>> {
+        Ok(self.allowed(&[service], datacenter).await?.map(|allowed| allowed.iter().all(|allow| *allow)))
+    }
+
+    /// Those of the services that we may not read. None of them when Consul does not say.
+    pub(crate) async fn unreadable<'a>(
+        &self,
+        services: impl IntoIterator<Item = &'a str>,
+    ) -> Result<HashSet<&'a str>> {
+        let services: Vec<_> = services.into_iter().collect();
+        let mut unreadable = HashSet::new();
+        for some in services.chunks(QUESTIONS - 1) {
+            let Some(allowed) = self.allowed(some, None).await? else { break };
+            let may_read_nodes = allowed.first().copied().unwrap_or_default();
+            let allowed = allowed.iter().skip(1).map(|allow| *allow && may_read_nodes);
+            unreadable
+                .extend(some.iter().zip(allowed).filter(|(_, allow)| !allow).map(|(service, _)| *service));
+        }
+        Ok(unreadable)
+    }
+
+    /// Whether we may read nodes, and each of these services.
+    async fn allowed(&self, services: &[&str], datacenter: Option<&str>) -> Result<Option<Vec<bool>>> {
         let question = |resource, segment| Question { resource, segment, access: "read" };
+        let mut questions = vec![question("node", "")];
+        questions.extend(services.iter().map(|service| question("service", service)));
         let path = ["internal", "acl", "authorize"];
-        let request = Request::new(Method::Post, &path).at(datacenter);
-        let request = request.body(&[question("service", service), question("node", "")])?;
+        let request = Request::new(Method::Post, &path).at(datacenter).body(&questions)?;
         match self.ask(request).await {
-            Ok(reply) => Ok(Some(reply.json::<Vec<Ruling>>()?.iter().all(|ruling| ruling.allow))),
+            Ok(reply) => Ok(Some(reply.json::<Vec<Ruling>>()?.iter().map(|ruling| ruling.allow).collect())),
             // Without ACLs it is 401.
             Err(Fault::Status(400..=499, _) | Fault::Denied(401, _)) => Ok(None),
             Err(fault) => Err(fault),

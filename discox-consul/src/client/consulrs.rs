@@ -12,9 +12,8 @@ use rustify::{
 };
 
 use super::{
-    Fault, Result,
-    exchange::{Answer, IDLE, IDLE_FOR, Method, Request, TOKEN, Target, USER_AGENT},
-    malformed,
+    fault::{Fault, Result, malformed},
+    http::{Answer, IDLE, IDLE_FOR, Method, Request, TOKEN, Target, USER_AGENT},
 };
 
 pub(super) struct Http(ConsulClient);

@@ -13,11 +13,10 @@ use reqwest::{
 use tokio::net::lookup_host;
 
 use super::{
-    Fault, Result,
-    exchange::{Answer, IDLE, IDLE_FOR, Method, Request, TOKEN, Target, USER_AGENT},
-    malformed,
+    fault::{Fault, Result, malformed},
+    http::{Answer, IDLE, IDLE_FOR, Method, Request, TOKEN, Target, USER_AGENT},
 };
-use crate::connect::Address;
+use crate::address::Address;
 
 pub(super) struct Http {
     client: reqwest::Client,

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use discox_consul::{ConnectionConfig, Connector, Consul, ConsulSource, Receipt, RegisterConfig};
 use discox_core::{
-    backend::{Change, Held, Link, Source, SourceOptions, Take, Watch},
-    key::{Record, Service},
+    backend::{Change, Held, Link, Replace, Source, SourceOptions, Watch},
+    record::{Record, Service},
 };
 use discox_testkit::server::{Kind, Servers};
 use serde_json::Value;
@@ -60,7 +60,7 @@ pub(crate) fn record(endpoint: &str) -> Result<Record> {
 }
 
 pub(crate) async fn hold(link: &Consul, record: Record, attr: &str) -> Result<Held<Receipt>> {
-    let registered = link.register(&record, attr, Take::Over).await?;
+    let registered = link.register(&record, attr, Replace::Anyone).await?;
     Ok(Held { record: Arc::new(record), attr: attr.into(), receipt: registered.receipt })
 }
 
@@ -77,7 +77,16 @@ pub(crate) fn list(of: &[(&str, &str)]) -> Vec<(String, Bytes)> {
 
 /// The next list, which must come.
 pub(crate) async fn next(watch: &mut impl Watch) -> Result<Vec<(String, Bytes)>> {
-    let mut changes = timeout(DEADLINE, watch.next()).await.context("no change came")??;
+    let change = async {
+        loop {
+            match watch.next().await {
+                // Confirmed, and nothing new.
+                Ok(changes) if changes.is_empty() => {}
+                changes => return changes,
+            }
+        }
+    };
+    let mut changes = timeout(DEADLINE, change).await.context("no change came")??;
     match (changes.pop(), changes.is_empty()) {
         (Some(Change::Reset(list)), true) => Ok(sorted(list)),
         other => anyhow::bail!("not one new list: {other:?}"),

@@ -1,5 +1,8 @@
 //! A cacher that checks every callback against the contract.
 
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
@@ -14,17 +14,21 @@ use std::{
 
 use bytes::Bytes;
 use discox_core::{
-    BackendType, Error, ErrorKind, Result,
-    backend::{Change, Held, Link, Loss, Pulse, Registered, Snapshot, Source, SourceOptions, Take, Watch},
-    key::{Incarnation, Record, Service},
+    BackendType, Denial, Error, ErrorKind, Result,
+    backend::{
+        Change, Held, Link, Listing, Liveness, Loss, Registered, Replace, Source, SourceOptions, Watch,
+    },
+    record::{Incarnation, Record, Service},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// How long a session outlives its last heart beat.
 pub(crate) const SESSION: Duration = Duration::from_secs(6);
+/// How often a quiet watch confirms that nothing has changed.
+pub(crate) const CONFIRM: Duration = Duration::from_secs(1);
 /// When a hung server is given up.
 pub(crate) const DETECTION: Duration = Duration::from_secs(4);
 
@@ -39,11 +43,20 @@ pub(crate) struct World {
 #[derive(Default)]
 struct State {
     net: Net,
+    /// Watches report nothing, while everything else is well.
+    watches_stuck: bool,
+    /// Happens once.
+    fault: Option<Fault>,
     lose_answers: f64,
     revision: u64,
     compacted: u64,
     sessions: BTreeMap<u64, Instant>,
     records: BTreeMap<String, Stored>,
+    denied: BTreeSet<String>,
+    /// The call in which the client panics.
+    panics_in: Option<&'static str>,
+    /// How long a call takes, beside the usual.
+    delays: BTreeMap<&'static str, Duration>,
     log: Vec<(u64, String, Option<Bytes>)>,
 }
 
@@ -70,8 +83,17 @@ pub(crate) enum Net {
     Closed,
 }
 
+/// What goes wrong in a client crate, once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    OpenPanics,
+    WatchPanics,
+    /// A watch ends, while the connection is well.
+    WatchFails,
+}
+
 impl World {
-    /// Starts the registry; it expires sessions as long as anybody holds it.
+    /// Starts the registry on this runtime.
     pub(crate) fn start() -> Arc<Self> {
         let world = Arc::new(Self {
             state: Mutex::default(),
@@ -79,7 +101,13 @@ impl World {
             connects: AtomicU32::new(0),
             requests: AtomicU32::new(0),
         });
-        let weak = Arc::downgrade(&world);
+        world.run();
+        world
+    }
+
+    /// Expires sessions, as long as anybody holds it, or to the end of this runtime.
+    pub(crate) fn run(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
         tokio::spawn(async move {
             while let Some(world) = weak.upgrade() {
                 world.expire();
@@ -87,7 +115,6 @@ impl World {
                 sleep(Duration::from_millis(250)).await;
             }
         });
-        world
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,6 +140,21 @@ impl World {
     /// The chance that an answer is lost after the request was carried out.
     pub(crate) fn lose_answers(&self, chance: f64) {
         self.state().lose_answers = chance;
+    }
+
+    /// What watches report is swallowed on the way (`true`), or comes again.
+    pub(crate) fn stick_watches(&self, stuck: bool) {
+        self.state().watches_stuck = stuck;
+        self.touch();
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.state().fault = Some(fault);
+        self.touch();
+    }
+
+    fn has_fault(&self, fault: Fault) -> bool {
+        self.state().fault.take_if(|found| *found == fault).is_some()
     }
 
     /// All data and sessions are lost; only a dead server does that.
@@ -145,6 +187,38 @@ impl World {
         self.touch();
     }
 
+    /// The client panics in every call of this name.
+    pub(crate) fn panic_in(&self, call: Option<&'static str>) {
+        self.state().panics_in = call;
+        self.touch();
+    }
+
+    /// Every call of this name takes so long.
+    pub(crate) fn delay(&self, call: &'static str, delay: Duration) {
+        self.state().delays.insert(call, delay);
+    }
+
+    async fn enter(&self, call: &'static str) {
+        let (panics, delay) = {
+            let state = self.state();
+            (state.panics_in == Some(call), state.delays.get(call).copied())
+        };
+        assert!(!panics, "a fault of the client crate in {call}");
+        if let Some(delay) = delay {
+            sleep(delay).await;
+        }
+    }
+
+    /// Whether the record of this key may be kept, written and removed.
+    pub(crate) fn deny(&self, key: &str, denied: bool) {
+        let mut state = self.state();
+        if denied {
+            state.denied.insert(key.to_owned())
+        } else {
+            state.denied.remove(key)
+        };
+    }
+
     pub(crate) fn end_all_sessions(&self) {
         let mut state = self.state();
         let all: Vec<_> = state.sessions.keys().copied().collect();
@@ -157,6 +231,12 @@ impl World {
     pub(crate) fn content(&self, service: &Service) -> BTreeMap<String, Bytes> {
         let state = self.state();
         state.of(service).map(|(endpoint, stored)| (endpoint.to_owned(), stored.attr.clone())).collect()
+    }
+
+    /// The attr of one record.
+    pub(crate) fn attr_at(&self, key: &str) -> Option<String> {
+        let state = self.state();
+        state.records.get(key).map(|stored| String::from_utf8(stored.attr.to_vec()).unwrap())
     }
 
     pub(crate) fn sessions(&self) -> usize {
@@ -219,6 +299,11 @@ impl State {
         self.records.iter().filter_map(move |(key, stored)| Some((key.strip_prefix(&directory)?, stored)))
     }
 
+    fn may_write(&self, record: &Record) -> Result<()> {
+        let is_denied = self.denied.contains(&**record.key());
+        if is_denied { Err(Error::denied(Denial::MissingRights, "no right to write")) } else { Ok(()) }
+    }
+
     fn put(&mut self, key: &str, mut stored: Stored) -> u64 {
         self.revision += 1;
         stored.revision = self.revision;
@@ -275,6 +360,7 @@ impl Link for SimLink {
     async fn connect(connector: &Arc<Arc<World>>) -> Result<Self> {
         let world: Arc<World> = (**connector).clone();
         world.connects.fetch_add(1, Ordering::Relaxed);
+        world.enter("connect").await;
         let session = fastrand::u64(..);
         let connecting = world.ask(|state| {
             state.sessions.insert(session, Instant::now() + SESSION);
@@ -286,13 +372,14 @@ impl Link for SimLink {
         Ok(Self { world, session })
     }
 
-    async fn keep(&self, pulse: &Pulse) -> Error {
+    async fn keep(&self, liveness: &Liveness) -> Error {
         let mut changed = self.world.changed.subscribe();
         loop {
-            let limit = pulse.detection() / 2;
+            self.world.enter("keep").await;
+            let limit = liveness.detection() / 2;
             let probe = timeout(limit, self.world.ask(|state| Self::alive(state, self.session)));
             match probe.await {
-                Ok(Ok(())) => pulse.beat(),
+                Ok(Ok(())) => liveness.answered(),
                 Ok(Err(error)) => return error,
                 Err(_) => return Error::timed_out("probe", limit),
             }
@@ -302,13 +389,16 @@ impl Link for SimLink {
             };
             let next_probe = Instant::now() + limit;
             loop {
+                if self.world.state().panics_in == Some("keep") {
+                    break;
+                }
                 if broken(&self.world.state()) {
                     return Error::new(ErrorKind::Unavailable, "connection reset");
                 }
                 tokio::select! {
                     biased;
                     () = tokio::time::sleep_until(next_probe) => break,
-                    () = pulse.suspected() => break,
+                    () = liveness.probe_asked() => break,
                     _ = changed.changed() => {}
                 }
             }
@@ -320,6 +410,7 @@ impl Link for SimLink {
             state.end_session(self.session);
             Ok(())
         };
+        self.world.enter("close").await;
         let _ = self.world.ask(end).await;
     }
 
@@ -327,7 +418,8 @@ impl Link for SimLink {
         SimSource { world: self.world.clone(), service: service.clone() }
     }
 
-    async fn register(&self, record: &Record, attr: &str, take: Take) -> Result<Registered<u64>> {
+    async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<u64>> {
+        self.world.enter("register").await;
         let stored = Stored {
             session: Some(self.session),
             incarnation: Some(record.incarnation),
@@ -335,8 +427,9 @@ impl Link for SimLink {
         };
         let receipt = self.world.ask(|state| {
             Self::alive(state, self.session)?;
+            state.may_write(record)?;
             let foreign = state.records.get(&**record.key()).and_then(|found| found.incarnation);
-            if take == Take::Back && foreign.is_some_and(|foreign| foreign != record.incarnation) {
+            if replace == Replace::OnlyOwn && foreign.is_some_and(|foreign| foreign != record.incarnation) {
                 return Err(Error::new(ErrorKind::Superseded, "held by another"));
             }
             Ok(state.put(record.key(), stored))
@@ -345,7 +438,9 @@ impl Link for SimLink {
     }
 
     async fn withdraw(&self, record: &Record, _: Option<&u64>) -> Result<()> {
+        self.world.enter("withdraw").await;
         let delete = |state: &mut State| {
+            state.may_write(record)?;
             let key = &**record.key();
             if state.records.get(key).is_some_and(|found| found.incarnation == Some(record.incarnation)) {
                 state.delete(key);
@@ -356,10 +451,12 @@ impl Link for SimLink {
     }
 
     async fn verify(&self, held: &[Held<u64>]) -> Result<Vec<(usize, Loss)>> {
+        self.world.enter("verify").await;
         let verify = |state: &mut State| {
             Self::alive(state, self.session)?;
             state.sessions.insert(self.session, Instant::now() + SESSION);
             let loss = |held: &Held<u64>| match state.records.get(&**held.record.key()) {
+                _ if state.denied.contains(&**held.record.key()) => Some(Loss::Denied),
                 None => Some(Loss::Gone),
                 Some(found) if found.incarnation.is_some_and(|owner| owner != held.record.incarnation) => {
                     Some(Loss::Superseded)
@@ -383,12 +480,14 @@ pub(crate) struct SimSource {
 impl Source for SimSource {
     type Watch = SimWatch;
 
-    async fn open(&self) -> Result<(Snapshot, SimWatch)> {
+    async fn open(&self) -> Result<(Listing, SimWatch)> {
+        self.world.enter("open").await;
         let read = |state: &mut State| {
             let list =
                 state.of(&self.service).map(|(endpoint, stored)| (Arc::from(endpoint), stored.attr.clone()));
             Ok((list.collect(), state.revision))
         };
+        assert!(!self.world.has_fault(Fault::OpenPanics), "a client crate's fault");
         let (list, seen) = self.world.ask(read).await?;
         let directory = format!("{}/", self.service.directory());
         Ok((list, SimWatch { world: self.world.clone(), directory, seen }))
@@ -402,12 +501,17 @@ pub(crate) struct SimWatch {
 }
 
 impl SimWatch {
-    fn ready(&mut self) -> Result<Vec<Change>> {
+    /// What has changed, or None when the registry does not say.
+    fn ready(&mut self) -> Result<Option<Vec<Change>>> {
         let world = self.world.clone();
+        assert!(!world.has_fault(Fault::WatchPanics), "a client crate's fault");
+        if world.has_fault(Fault::WatchFails) {
+            return Err(Error::new(ErrorKind::Unavailable, "the index went back"));
+        }
         let state = world.state();
         match state.net {
-            Net::Fine => {}
-            Net::Hung => return Ok(Vec::new()),
+            Net::Fine if !state.watches_stuck => {}
+            Net::Fine | Net::Hung => return Ok(None),
             Net::Dead | Net::Partitioned | Net::Closed => {
                 return Err(Error::new(ErrorKind::Unavailable, "watch cut off"));
             }
@@ -425,19 +529,26 @@ impl SimWatch {
         });
         let changes = changes.collect();
         self.seen = state.revision;
-        Ok(changes)
+        Ok(Some(changes))
     }
 }
 
 impl Watch for SimWatch {
     async fn next(&mut self) -> Result<Vec<Change>> {
         let mut changed = self.world.changed.subscribe();
+        // Changes elsewhere in the world must not put it off.
+        let quiet_at = Instant::now() + CONFIRM;
+        let mut quiet = false;
         loop {
-            let changes = self.ready()?;
-            if !changes.is_empty() {
+            if let Some(changes) = self.ready()?
+                && (quiet || !changes.is_empty())
+            {
                 return Ok(changes);
             }
-            let _ = changed.changed().await;
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = sleep_until(quiet_at), if !quiet => quiet = true,
+            }
         }
     }
 }

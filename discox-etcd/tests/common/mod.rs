@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use discox_core::{
-    backend::{Change, Held, Link, Source, SourceOptions, Take, Watch},
-    key::{Record, Service},
+    backend::{Change, Held, Link, Replace, Source, SourceOptions, Watch},
+    record::{Record, Service},
 };
 use discox_etcd::{ConnectionConfig, Connector, Etcd, EtcdSource, Receipt, RegisterConfig};
 use discox_testkit::server::{Kind, Member, Servers};
@@ -58,7 +58,7 @@ pub(crate) fn record(endpoint: &str, ttl: u64) -> Result<Record> {
 
 /// Registers it, and says what a heart beat looks after.
 pub(crate) async fn hold(link: &Etcd, record: Record, attr: &str) -> Result<Held<Receipt>> {
-    let registered = link.register(&record, attr, Take::Over).await?;
+    let registered = link.register(&record, attr, Replace::Anyone).await?;
     Ok(Held { record: Arc::new(record), attr: attr.into(), receipt: registered.receipt })
 }
 

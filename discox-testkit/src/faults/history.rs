@@ -14,6 +14,9 @@ use super::{
 /// Endpoints that change while the watchers are cut off.
 const CHANGING: usize = 50;
 
+/// Endpoints that are registered after a snapshot was saved.
+const LATER: usize = 5;
+
 /// etcd: the watchers' revision is compacted while they are cut off.
 pub(crate) async fn compaction_while_the_watcher_is_cut_off(stage: &mut Stage) -> Result<()> {
     let changed = changing(stage).await?;
@@ -31,12 +34,16 @@ pub(crate) async fn five_thousand_changes_while_the_watcher_is_cut_off(stage: &m
     back(stage, cut).await
 }
 
-/// Live endpoints that reach the registry directly, on one connection.
 async fn changing(stage: &mut Stage) -> Result<Vec<usize>> {
+    register(stage, "10.0.4", CHANGING).await
+}
+
+/// Live endpoints that reach the registry directly, on one connection.
+async fn register(stage: &mut Stage, network: &str, endpoints: usize) -> Result<Vec<usize>> {
     let registry = stage.connect(Via::Direct)?;
     let before = stage.fleet.len();
-    for i in 0..CHANGING {
-        let endpoint = format!("10.0.4.{i}:8000");
+    for i in 0..endpoints {
+        let endpoint = format!("{network}.{i}:8000");
         stage.book.live(&endpoint, "change 0");
         let register = registry.register(stage.register_config(&endpoint, "change 0", Via::Direct))?;
         stage.fleet.push(Live { endpoint, register });
@@ -83,12 +90,13 @@ async fn back(stage: &Stage, cut: Instant) -> Result<()> {
     stage.recovers(cut, Instant::now()).await
 }
 
-/// Consul: the servers' state is set back to an earlier snapshot, and the index with it.
+/// Consul: the servers' state is set back to a snapshot from before some of the live endpoints were registered and
+/// others were changed, and the index with it. None of them may be removed from a cache.
 pub(crate) async fn index_going_backwards(stage: &mut Stage) -> Result<()> {
-    let member = stage.servers.member(0);
     let file = format!("/tmp/discox-test-{:016x}.snapshot", fastrand::u64(..));
-    member.tool(&["snapshot", "save", &file]).await?;
+    stage.servers.member(0).tool(&["snapshot", "save", &file]).await?;
     let before = index(stage).await?;
+    register(stage, "10.0.5", LATER).await?;
     for i in 0..20 {
         let attr = format!("later {i}");
         let live = &stage.fleet[0];
@@ -97,6 +105,7 @@ pub(crate) async fn index_going_backwards(stage: &mut Stage) -> Result<()> {
     }
     stage.wait_until_right(Duration::from_secs(5)).await?;
     let later = index(stage).await?;
+    let member = stage.servers.member(0);
     let restored = Instant::now();
     // It soon goes on from where the servers' log is.
     let mut back = later;

@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use discox_core::{
-    BackendType, ConnectionConfig, DiscoverConfig, Register, RegisterConfig, Registry, RegistryConfig,
+    BackendType, ConnectionConfig, ConsulOptions, DiscoverConfig, Register, RegisterConfig, Registry,
+    RegistryConfig, ZookeeperOptions,
 };
 use futures_util::future::{join_all, try_join_all};
 
@@ -87,6 +88,7 @@ impl Stage {
             backend_type: backend(cell.kind),
             backend_endpoints: addresses(&servers, &doors, Via::Doors),
             connection: connection(&settings, backend(cell.kind)),
+            ..Default::default()
         };
         let shared = (suite.makers.connect)(shared_config)?;
         let mut stage = Stage {
@@ -203,6 +205,7 @@ impl Stage {
             backend_type: self.backend(),
             backend_endpoints: self.addresses(via),
             connection: connection(&self.settings, self.backend()),
+            ..Default::default()
         })?)
     }
 
@@ -345,10 +348,17 @@ fn addresses(servers: &Servers, doors: &[Proxy], via: Via) -> Vec<String> {
 
 fn connection(settings: &Settings, backend: BackendType) -> ConnectionConfig {
     ConnectionConfig {
-        client: crate::client(backend),
-        guard: crate::guard(backend),
         detection: settings.detection,
-        session_timeout: Some(settings.ttl),
+        zookeeper: ZookeeperOptions {
+            session_timeout: (backend == BackendType::Zookeeper).then_some(settings.ttl),
+            guard: crate::guard(backend),
+            client: crate::client(backend).filter(|_| backend == BackendType::Zookeeper),
+            ..Default::default()
+        },
+        consul: ConsulOptions {
+            client: crate::client(backend).filter(|_| backend == BackendType::Consul),
+            ..Default::default()
+        },
         ..Default::default()
     }
 }

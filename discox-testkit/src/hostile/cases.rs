@@ -43,7 +43,7 @@ impl Case {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Victim {
     pub(super) kind: Kind,
-    /// With [`guard`](discox_core::ConnectionConfig::guard).
+    /// With [`guard`](discox_core::ZookeeperOptions::guard).
     pub(super) guard: bool,
 }
 

@@ -66,6 +66,11 @@ const PAGE_OF_HUGE: usize = 5;
 static HUGE: [u8; 1 << 20] = [b'x'; 1 << 20];
 /// What all messages say first: revision 1.
 const HEADER: [u8; 4] = [0x0a, 2, 0x18, 1];
+/// What a message about the second watch says, and what the answer to a new watch does.
+const OF_WATCH_1: [u8; 2] = [0x10, 1];
+const CREATED: [u8; 2] = [0x18, 1];
+/// How a request for a watch begins.
+const CREATE: u8 = 0x0a;
 /// What a page says last: there are more.
 const MORE: [u8; 2] = [0x18, 1];
 
@@ -101,11 +106,12 @@ impl Script for Mischief {
 impl Inner {
     async fn call(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Outcome {
         let path = request.uri().path().to_owned();
-        let message = message_of(request.into_body()).await?;
+        let mut messages = Messages { body: request.into_body(), bytes: Vec::new() };
+        let message = messages.next().await?;
         match path.rsplit('/').next() {
             Some("Range") if is_list(&message) => self.list(respond).await,
             Some("Range") => good(respond, &HEADER).await,
-            Some("Watch") => self.watch(respond).await,
+            Some("Watch") => self.watch(messages, respond).await,
             _ => refused(respond, "not now"),
         }
     }
@@ -165,15 +171,19 @@ impl Inner {
         parts
     }
 
-    async fn watch(&self, mut respond: SendResponse<Bytes>) -> Outcome {
+    /// Confirms two watches, the one that opens the stream and the one that somebody reads, and sends events of the
+    /// latter without end.
+    async fn watch(&self, mut messages: Messages, mut respond: SendResponse<Bytes>) -> Outcome {
         let mut to = begun(&mut respond)?;
-        send(&mut to, message(&[&HEADER[..], &[0x18, 1]].concat())).await?;
+        send(&mut to, message(&[&HEADER[..], &CREATED].concat())).await?;
+        while messages.next().await?.first().is_some_and(|kind| *kind != CREATE) {}
+        send(&mut to, message(&[&HEADER[..], &OF_WATCH_1, &CREATED].concat())).await?;
         loop {
             let events = match self.what {
                 What::EmptyEvents => [0x5a, 0].repeat(1 << 20),
                 _ => (0..BATCH).flat_map(|_| self.event()).collect(),
             };
-            send(&mut to, message(&[&HEADER[..], &events].concat())).await?;
+            send(&mut to, message(&[&HEADER[..], &OF_WATCH_1, &events].concat())).await?;
         }
     }
 
@@ -194,14 +204,25 @@ fn is_list(request: &[u8]) -> bool {
     request.get(2 + key) == Some(&0x12)
 }
 
-/// The first message of a call.
-async fn message_of(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
-    let mut message = Vec::new();
-    while message.len() < 5 || message.len() < 5 + usize::from(message[4]) {
-        let Some(data) = body.data().await else { break };
-        message.extend_from_slice(&data?);
+/// The messages of a call.
+struct Messages {
+    body: RecvStream,
+    bytes: Vec<u8>,
+}
+
+impl Messages {
+    /// The next one, empty where there is none.
+    async fn next(&mut self) -> Result<Vec<u8>, h2::Error> {
+        while self.bytes.len() < 5 || self.bytes.len() < 5 + usize::from(self.bytes[4]) {
+            let Some(data) = self.body.data().await else { return Ok(Vec::new()) };
+            let data = data?;
+            self.body.flow_control().release_capacity(data.len())?;
+            self.bytes.extend_from_slice(&data);
+        }
+        let end = 5 + usize::from(self.bytes[4]);
+        let message = self.bytes.drain(..end).skip(5).collect();
+        Ok(message)
     }
-    Ok(message.get(5..).unwrap_or_default().to_vec())
 }
 
 fn begun(respond: &mut SendResponse<Bytes>) -> Result<SendStream<Bytes>, h2::Error> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use discox_core::{
     BackendType, ConnectionConfig, Discover, DiscoverConfig, DiscoverState, ErrorKind, LiteEndpoint,
-    Register, RegisterConfig, RegisterState, RegistryConfig,
+    Register, RegisterConfig, RegisterState, RegistryConfig, ZookeeperOptions,
 };
 use tokio::{
     runtime::Handle,
@@ -127,6 +127,7 @@ impl<'a> Stage<'a> {
             backend_type: backend(victim),
             backend_endpoints: vec![front.address().to_owned()],
             connection: connection(victim),
+            ..Default::default()
         })?;
         let register = registry.register(registration(victim, FIRST, front.address()))?;
         register.start().await?;
@@ -250,7 +251,7 @@ fn connection(victim: Victim) -> ConnectionConfig {
         denied_backoff_max: Duration::from_millis(500),
         max_endpoints: ENDPOINTS,
         max_service_bytes: BYTES,
-        guard: victim.guard,
+        zookeeper: ZookeeperOptions { guard: victim.guard, ..Default::default() },
         ..Default::default()
     }
 }

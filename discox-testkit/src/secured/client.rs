@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Result;
-use discox_core::{ConnectionConfig, Secret, TlsConfig};
+use discox_core::{ConnectionConfig, ConsulOptions, Secret, TlsConfig, ZookeeperOptions};
 
 use super::{Login, Secrets, Secured, Tls, USER, zookeeper};
 use crate::{authority::Authority, server::Kind};
@@ -44,8 +44,14 @@ impl Secured {
             tls,
             user: by_password.then(|| USER.to_owned()),
             password: by_password.then(|| Secret::file(self.password_file())),
-            sasl: kind == Kind::Zookeeper && self.options.login == Login::Sasl,
-            token: (kind == Kind::Consul).then(|| Secret::file(self.token_file())),
+            zookeeper: ZookeeperOptions {
+                sasl: kind == Kind::Zookeeper && self.options.login == Login::Sasl,
+                ..Default::default()
+            },
+            consul: ConsulOptions {
+                token: (kind == Kind::Consul).then(|| Secret::file(self.token_file())),
+                ..Default::default()
+            },
             ..ConnectionConfig::default()
         }
     }
@@ -56,9 +62,10 @@ impl Secured {
         let credentials = match self.servers.kind() {
             Kind::Etcd => format!("user = {USER:?}\n") + &secret("password", self.password_file()),
             Kind::Zookeeper => {
-                format!("user = {USER:?}\nsasl = true\n") + &secret("password", self.password_file())
+                let login = format!("user = {USER:?}\n") + &secret("password", self.password_file());
+                login + "[connection.zookeeper]\nsasl = true\n"
             }
-            Kind::Consul => secret("token", self.token_file()),
+            Kind::Consul => "[connection.consul]\n".to_owned() + &secret("token", self.token_file()),
         };
         let (ca, cert) = (self.ca_file(), self.certificate_file());
         let key = secret("key", self.key_file());

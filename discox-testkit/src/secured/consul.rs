@@ -36,13 +36,31 @@ pub(super) fn prepare(builder: Builder, access: Access, options: &Options, secre
     builder.access(access)
 }
 
-pub(super) async fn let_in(member: &Member, secrets: &Secrets) -> Result<()> {
-    let rules = format!(
-        "service_prefix \"{SERVICE}\" {{ policy = \"write\" }}\nnode_prefix \"\" {{ policy = \"read\" }}"
-    );
-    let policy = json!({ "Name": POLICY, "Rules": rules });
+pub(super) async fn let_in(member: &Member, options: &Options, secrets: &Secrets) -> Result<()> {
+    let policy = json!({ "Name": POLICY, "Rules": rules(&options.services) });
     member.http("PUT", "/v1/acl/policy", &policy.to_string()).await?;
     put_token(member, "/v1/acl/token", secrets, true).await
+}
+
+/// What the policy is from now on.
+pub(super) async fn restrict_to(member: &Member, services: &[String]) -> Result<()> {
+    let found = member.http("GET", &format!("/v1/acl/policy/name/{POLICY}"), "").await?;
+    let id = serde_json::from_str::<serde_json::Value>(&found)?["ID"].clone();
+    let policy = json!({ "ID": id, "Name": POLICY, "Rules": rules(services) });
+    let path = format!("/v1/acl/policy/{}", id.as_str().unwrap_or_default());
+    member.http("PUT", &path, &policy.to_string()).await.map(drop)
+}
+
+/// For exactly these services, or without any for all whose names begin with [`SERVICE`].
+fn rules(services: &[String]) -> String {
+    let mut rules = "node_prefix \"\" { policy = \"read\" }\n".to_owned();
+    if services.is_empty() {
+        rules += &format!("service_prefix \"{SERVICE}\" {{ policy = \"write\" }}\n");
+    }
+    for service in services {
+        rules += &format!("service \"{service}\" {{ policy = \"write\" }}\n");
+    }
+    rules
 }
 
 /// Whether the user's token has the policy.
@@ -55,6 +73,13 @@ pub(super) async fn issue(member: &Member, token: &str, ttl: Duration) -> Result
     let ttl = format!("{}s", ttl.as_secs());
     let token = json!({ "SecretID": token, "Policies": [{ "Name": POLICY }], "ExpirationTTL": ttl });
     member.http("PUT", "/v1/acl/token", &token.to_string()).await.map(drop)
+}
+
+/// A further token with the policy; the user's first one is deleted.
+pub(super) async fn replace_token(member: &Member, token: &str) -> Result<()> {
+    let token = json!({ "SecretID": token, "Policies": [{ "Name": POLICY }] });
+    member.http("PUT", "/v1/acl/token", &token.to_string()).await?;
+    member.http("DELETE", &format!("/v1/acl/token/{ACCESSOR}"), "").await.map(drop)
 }
 
 async fn put_token(member: &Member, path: &str, secrets: &Secrets, allow: bool) -> Result<()> {

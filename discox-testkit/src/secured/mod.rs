@@ -55,11 +55,14 @@ pub struct Options {
     pub token_ttl: Option<Duration>,
     /// ZooKeeper: what the user's rights hang on; SASL by default.
     pub login: Login,
+    /// Consul: the user may register and discover exactly these services; without any, all those whose names begin
+    /// with [`SERVICE`].
+    pub services: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { members: 1, tls: Tls::Mutual, token_ttl: None, login: Login::Sasl }
+        Options { members: 1, tls: Tls::Mutual, token_ttl: None, login: Login::Sasl, services: Vec::new() }
     }
 }
 
@@ -174,6 +177,18 @@ impl Secured {
         Ok(token)
     }
 
+    /// Consul: a further token with the user's rights stands in the token's file, and the one before is deleted.
+    pub async fn replace_token(&self) -> Result<()> {
+        let token = uuid();
+        self.write("token", &token)?;
+        consul::replace_token(self.member(), &token).await
+    }
+
+    /// Consul: from now on the user may register and discover exactly these services.
+    pub async fn restrict_to(&self, services: &[String]) -> Result<()> {
+        consul::restrict_to(self.member(), services).await
+    }
+
     /// Starts killed servers again. Those that lost their data get the user again, a moment after they answer.
     pub async fn start_again(&self, data: Data) -> Result<()> {
         self.servers.start(data).await?;
@@ -214,7 +229,7 @@ impl Secured {
         match self.servers.kind() {
             Kind::Etcd => etcd::let_in(self.member(), &self.secrets).await,
             Kind::Zookeeper => zookeeper::let_in(self.member(), &self.options, &self.secrets).await,
-            Kind::Consul => consul::let_in(self.member(), &self.secrets).await,
+            Kind::Consul => consul::let_in(self.member(), &self.options, &self.secrets).await,
         }
     }
 }

@@ -43,7 +43,7 @@ const DEFAULT: ClientCrate = if cfg!(feature = "zookeeper-client") {
 /// # Errors
 /// It is not compiled in, or cannot do what is configured.
 pub(crate) fn dialler(settings: &ConnectionConfig) -> Result<Box<dyn Dialler>> {
-    match settings.client.unwrap_or(DEFAULT) {
+    match settings.zookeeper.client.unwrap_or(DEFAULT) {
         #[cfg(feature = "zookeeper-async")]
         ClientCrate::ZookeeperAsync => Ok(Box::new(zookeeper_async::Dialler::new(settings)?)),
         #[cfg(feature = "zookeeper-client")]
@@ -51,7 +51,7 @@ pub(crate) fn dialler(settings: &ConnectionConfig) -> Result<Box<dyn Dialler>> {
         absent => {
             let reason =
                 format_args!("not compiled in, build discox-zookeeper with the Cargo feature `{absent}`");
-            Err(Error::config("client", absent, reason))
+            Err(Error::config("zookeeper.client", absent, reason))
         }
     }
 }

@@ -38,16 +38,16 @@ impl Dialler {
         if settings.tls.is_some() {
             return reject("tls", "knows no TLS");
         }
-        if settings.guard {
-            return reject("guard", "cannot be told to go another way");
+        if settings.zookeeper.guard {
+            return reject("zookeeper.guard", "cannot be told to go another way");
         }
-        if settings.sasl {
-            return reject("sasl", "knows no SASL");
+        if settings.zookeeper.sasl {
+            return reject("zookeeper.sasl", "knows no SASL");
         }
         if !told::is_compiled_in() {
             let lost = "tells its session only by a log line, which a feature of `tracing` takes out here \
                         (`max_level_…`, `release_max_level_…`)";
-            return reject("client", lost);
+            return reject("zookeeper.client", lost);
         }
         Ok(Self)
     }

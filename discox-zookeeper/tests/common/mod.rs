@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use discox_core::{
-    backend::{Change, Held, Link, Loss, Snapshot, Source, SourceOptions, Take, Watch},
-    key::{Record, Service},
+    backend::{Change, Held, Link, Listing, Loss, Replace, Source, SourceOptions, Watch},
+    record::{Record, Service},
 };
 use discox_testkit::{
     server::{Kind, Member, Servers},
@@ -16,7 +16,7 @@ use discox_testkit::{
 };
 use discox_zookeeper::{
     BackendType, ClientCrate, ConnectionConfig, Connector, Receipt, RegisterConfig, Zookeeper,
-    ZookeeperSource, ZookeeperWatch,
+    ZookeeperOptions, ZookeeperSource, ZookeeperWatch,
 };
 use tokio::time::timeout;
 
@@ -55,7 +55,9 @@ impl Server {
 
 pub(crate) fn settings() -> ConnectionConfig {
     let guard = discox_testkit::guard(BackendType::Zookeeper);
-    ConnectionConfig { session_timeout: Some(SESSION), client: client(), guard, ..Default::default() }
+    let zookeeper =
+        ZookeeperOptions { session_timeout: Some(SESSION), client: client(), guard, ..Default::default() };
+    ConnectionConfig { zookeeper, ..Default::default() }
 }
 
 /// The client crate to be tested.
@@ -127,7 +129,7 @@ pub(crate) fn endpoint(i: usize) -> String {
 
 pub(crate) async fn hold(link: &Zookeeper, endpoint: &str, attr: &str) -> Result<Held<Receipt>> {
     let record = Arc::new(record(endpoint));
-    let registered = link.register(&record, attr, Take::Over).await?;
+    let registered = link.register(&record, attr, Replace::Anyone).await?;
     Ok(Held { record, attr: attr.into(), receipt: registered.receipt })
 }
 
@@ -139,7 +141,7 @@ pub(crate) fn source(link: &Arc<Zookeeper>, name: &str) -> ZookeeperSource {
     link.source(&service(name), &SourceOptions::default())
 }
 
-pub(crate) async fn open(link: &Arc<Zookeeper>) -> Result<(Snapshot, ZookeeperWatch)> {
+pub(crate) async fn open(link: &Arc<Zookeeper>) -> Result<(Listing, ZookeeperWatch)> {
     Ok(source(link, "demo").open().await?)
 }
 
@@ -172,7 +174,7 @@ pub(crate) async fn other(watch: &mut impl Watch, last: &Change) -> Result<Vec<C
 pub(crate) struct Cache(pub(crate) BTreeMap<String, Vec<u8>>);
 
 impl Cache {
-    pub(crate) fn of(list: Snapshot) -> Self {
+    pub(crate) fn of(list: Listing) -> Self {
         Self(list.into_iter().map(|(name, attr)| (name.to_string(), attr.to_vec())).collect())
     }
 

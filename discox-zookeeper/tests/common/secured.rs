@@ -10,7 +10,7 @@ use discox_testkit::{
 };
 use discox_zookeeper::{
     ConnectionConfig, Denial, Discover, DiscoverConfig, ErrorKind, LiteEndpoint, Register, RegisterConfig,
-    RegisterState, Secret, TlsConfig,
+    RegisterState, Secret, TlsConfig, ZookeeperOptions,
 };
 use tokio::task::JoinHandle;
 
@@ -38,14 +38,14 @@ pub(crate) fn settings(secured: &Secured, tls: Tls, login: Login) -> ConnectionC
         connect_timeout: Duration::from_secs(10),
         request_timeout: DEADLINE,
         denied_backoff_max: Duration::from_secs(1),
-        session_timeout: Some(Duration::from_secs(10)),
+        zookeeper: ZookeeperOptions { session_timeout: Some(Duration::from_secs(10)), ..Default::default() },
         ..Default::default()
     };
     if login == Login::Certificate {
-        settings.acl = vec!["world:anyone:r".into(), "auth::cdrwa".into()];
+        settings.zookeeper.acl = vec!["world:anyone:r".into(), "auth::cdrwa".into()];
     } else {
         (settings.user, settings.password) = (Some(USER.into()), Some(secured.password().into()));
-        settings.sasl = login == Login::Sasl;
+        settings.zookeeper.sasl = login == Login::Sasl;
     }
     settings
 }

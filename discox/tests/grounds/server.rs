@@ -83,14 +83,18 @@ impl<T: Tools> Site for Server<T> {
     }
 
     async fn open(&self) -> Result<Arc<dyn Ground>> {
-        let (house, connection) = if self.is_secured {
+        let (house, mut connection) = if self.is_secured {
             let secured = Secured::start(T::KIND, Options::default()).await?;
             let connection = secured.connection();
             (House::Secured(Box::new(secured)), connection)
         } else {
             (House::Open(Servers::single(T::KIND).await?), ConnectionConfig::default())
         };
-        let mut connection = ConnectionConfig { client: self.client, guard: self.is_guarded, ..connection };
+        connection.zookeeper.guard = self.is_guarded;
+        match T::BACKEND {
+            BackendType::Consul => connection.consul.client = self.client,
+            _ => connection.zookeeper.client = self.client,
+        }
         if let (true, Some(tls)) = (self.is_guarded, &mut connection.tls) {
             tls.server_name = Some(SERVER_NAME.into());
         }
@@ -110,6 +114,11 @@ struct ServerGround<T> {
 }
 
 impl<T> ServerGround<T> {
+    /// The client crate that was asked for.
+    fn client(&self) -> Option<ClientCrate> {
+        self.connection.consul.client.or(self.connection.zookeeper.client)
+    }
+
     fn member(&self) -> &Member {
         match &self.house {
             House::Open(servers) => servers.member(0),
@@ -147,10 +156,10 @@ impl<T: Tools> Ground for ServerGround<T> {
 
     fn program_arguments(&self) -> Result<Vec<String>> {
         let mut arguments = Vec::new();
-        if let Some(client) = self.connection.client {
+        if let Some(client) = self.client() {
             arguments.extend(["--client".into(), client.to_string()]);
         }
-        if self.connection.guard {
+        if self.connection.zookeeper.guard {
             arguments.push("--guard".into());
         }
         if let Some(name) = self.connection.tls.as_ref().and_then(|tls| tls.server_name.clone()) {
@@ -167,7 +176,7 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     fn expiry(&self, ttl: Duration) -> Duration {
-        T::granted(ttl, self.connection.client) + T::EXPIRY_TAKES
+        T::granted(ttl, self.client()) + T::EXPIRY_TAKES
     }
 
     fn connections(&self) -> Result<usize> {

@@ -33,8 +33,8 @@ const OURS: [Case; 6] = [
     Case {
         name: "no credentials",
         spoil: |_, connection| {
-            (connection.user, connection.password, connection.token) = (None, None, None);
-            (connection.sasl, connection.lock_service) = (false, false);
+            (connection.user, connection.password, connection.consul.token) = (None, None, None);
+            (connection.zookeeper.sasl, connection.zookeeper.lock_service) = (false, false);
             Ok(())
         },
         denial: Denial::NoCredentials,
@@ -44,8 +44,8 @@ const OURS: [Case; 6] = [
         name: "wrong credentials",
         spoil: |_, connection| {
             connection.password = connection.password.as_ref().map(|_| "not-the-password".into());
-            connection.token =
-                connection.token.as_ref().map(|_| "00000000-0000-4000-8000-00000000dead".into());
+            let token = &mut connection.consul.token;
+            *token = token.as_ref().map(|_| "00000000-0000-4000-8000-00000000dead".into());
             Ok(())
         },
         denial: Denial::WrongCredentials,
@@ -131,13 +131,14 @@ fn identify(connection: &mut ConnectionConfig, identity: discox_testkit::authori
 
 /// The connection that is let in.
 fn good(secured: &Secured) -> ConnectionConfig {
-    ConnectionConfig {
+    let mut connection = ConnectionConfig {
         connect_timeout: CONNECT_TIMEOUT,
         request_timeout: 2 * CONNECT_TIMEOUT,
-        // A service of ZooKeeper is open to everybody unless it is locked.
-        lock_service: secured.servers().kind() == Kind::Zookeeper,
         ..secured.connection()
-    }
+    };
+    // A service of ZooKeeper is open to everybody unless it is locked.
+    connection.zookeeper.lock_service = secured.servers().kind() == Kind::Zookeeper;
+    connection
 }
 
 async fn table(kind: Kind) -> Result<()> {

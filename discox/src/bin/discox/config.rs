@@ -98,8 +98,13 @@ pub(crate) fn list(common: Common, args: List, file: File) -> Result<DiscoverCon
     })
 }
 
-fn connection(client: Option<ClientCrate>, filed: ConnectionConfig) -> ConnectionConfig {
-    ConnectionConfig { client: client.or(filed.client), ..filed }
+fn connection(client: Option<ClientCrate>, mut filed: ConnectionConfig) -> ConnectionConfig {
+    match client.map(ClientCrate::backend) {
+        Some(BackendType::Consul) => filed.consul.client = client,
+        Some(_) => filed.zookeeper.client = client,
+        None => {}
+    }
+    filed
 }
 
 /// The addresses, unless they are those of the embedded backend: what it holds ends with this process.

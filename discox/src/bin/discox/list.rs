@@ -17,8 +17,9 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// registry refuses.
 pub(crate) async fn run(config: DiscoverConfig, output: Format) -> Result<u8, Failure> {
     let limit = config.connection.request_timeout;
-    let nobody =
-        Error::timed_out("list", limit).on(config.backend_type).at(config.backend_endpoints.join(","));
+    let nobody = Error::timed_out("list", limit)
+        .with_backend(config.backend_type)
+        .with_address(config.backend_endpoints.join(","));
     let discover = discox::new_discover(config)?;
     let list = Arc::new(List::default());
     let reading = tokio::spawn({
@@ -27,10 +28,10 @@ pub(crate) async fn run(config: DiscoverConfig, output: Format) -> Result<u8, Fa
     });
     let _ = timeout(limit, list.answered()).await;
     let last_error = discover.status().last_error;
+    let (is_ready, snapshot) = (list.endpoints.is_ready(), list.endpoints.snapshot());
     let _ = timeout(CLOSING, discover.stop()).await;
     reading.abort();
-    let snapshot = list.endpoints.snapshot();
-    if !list.endpoints.is_ready() {
+    if !is_ready {
         return Err(last_error.or_else(|| list.endpoints.last_error()).unwrap_or(nobody).into());
     }
     let mut entries: Vec<_> = snapshot.iter().map(|entry| (entry.endpoint(), entry.attr())).collect();

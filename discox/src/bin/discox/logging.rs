@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 const WARNINGS: &str = "discox=warn";
 
 /// Without the connection's warnings: a command that fails or watches tells them by itself.
-const QUIET: &str = "discox=warn,discox_core::link=off";
+const QUIET: &str = "discox=warn,discox_core::connection=off,discox_core::discovery=off";
 
 /// Begins to log. The returned function is for a command that has nothing more to say by itself: from
 /// then on losses of the registry are logged too.

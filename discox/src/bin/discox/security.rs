@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use discox::{ConnectionConfig, Pem, Secret, TlsConfig};
+use discox::{ConnectionConfig, ConsulOptions, Pem, Secret, TlsConfig, ZookeeperOptions};
 
 /// Holds the password itself.
 const PASSWORD: &str = "DISCOX_PASSWORD";
@@ -91,17 +91,24 @@ impl Security {
     pub(crate) fn over(self, mut connection: ConnectionConfig) -> ConnectionConfig {
         let secret = |path: Option<PathBuf>, variable| path.map(Secret::file).or_else(|| held_by(variable));
         connection.tls = self.tls_over(connection.tls.take());
+        let ConnectionConfig { zookeeper, consul, .. } = connection;
         ConnectionConfig {
             user: self.user.or(connection.user),
             password: secret(self.password_file, PASSWORD).or(connection.password),
-            token: secret(self.token_file, TOKEN).or(connection.token),
-            sasl: self.sasl || connection.sasl,
-            acl: if self.acl.is_empty() { connection.acl } else { self.acl },
-            lock_service: self.lock_service || connection.lock_service,
-            guard: self.guard || connection.guard,
-            datacenter: self.datacenter.or(connection.datacenter),
-            namespace: self.namespace.or(connection.namespace),
-            partition: self.partition.or(connection.partition),
+            zookeeper: ZookeeperOptions {
+                sasl: self.sasl || zookeeper.sasl,
+                acl: if self.acl.is_empty() { zookeeper.acl } else { self.acl },
+                lock_service: self.lock_service || zookeeper.lock_service,
+                guard: self.guard || zookeeper.guard,
+                ..zookeeper
+            },
+            consul: ConsulOptions {
+                token: secret(self.token_file, TOKEN).or(consul.token),
+                datacenter: self.datacenter.or(consul.datacenter),
+                namespace: self.namespace.or(consul.namespace),
+                partition: self.partition.or(consul.partition),
+                ..consul
+            },
             ..connection
         }
     }

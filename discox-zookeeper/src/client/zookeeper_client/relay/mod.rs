@@ -62,7 +62,7 @@ impl Plan {
         let is_named = settings.tls.as_ref().is_some_and(|tls| tls.server_name.is_some());
         // Servers speak TLS by Netty, which answers a login at once, and the request for a session when it is on disk.
         let is_overtaken = settings.tls.is_some() && settings.user.is_some();
-        if !(settings.guard || is_named || is_overtaken) {
+        if !(settings.zookeeper.guard || is_named || is_overtaken) {
             return Ok(None);
         }
         let tls = match &settings.tls {
@@ -256,7 +256,7 @@ async fn write(to: &mut BufWriter<impl AsyncWrite + Unpin>, frame: &[u8], is_las
 
 #[cfg(test)]
 mod tests {
-    use discox_core::ErrorKind;
+    use discox_core::{ErrorKind, ZookeeperOptions};
     use futures_util::FutureExt;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use tokio::{io::AsyncReadExt, task::JoinHandle};
@@ -271,7 +271,7 @@ mod tests {
 
     fn settings(tls: Option<TlsConfig>) -> ConnectionConfig {
         ConnectionConfig {
-            guard: true,
+            zookeeper: ZookeeperOptions { guard: true, ..Default::default() },
             tls,
             max_service_bytes: 2 << 20,
             max_endpoints: 1,

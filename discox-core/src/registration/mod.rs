@@ -1,0 +1,14 @@
+//! Keeping one endpoint registered.
+
+mod handle;
+mod keep_alive;
+mod phase;
+mod register;
+mod run_until;
+mod status;
+
+pub(crate) use self::handle::Registration;
+pub use self::{
+    register::Register,
+    status::{RegisterState, RegisterStatus},
+};
