@@ -1,6 +1,9 @@
 //! The heart beat: keeps records alive, and finds those that are lost.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::Ordering,
+};
 
 use discox_core::{
     ErrorKind, Result,
@@ -21,8 +24,8 @@ use crate::{
 /// Requests of one heart beat that are under way at once.
 const AT_ONCE: usize = 16;
 
-/// What became of the records, by their positions.
-type Losses = HashMap<usize, Loss>;
+/// What became of the records, by their positions and in that order.
+type Losses = BTreeMap<usize, Loss>;
 
 /// Passes the checks and compares the records. What is denied to all requests, such as an unknown token, is denied
 /// to all records; each is then registered, and told of, by itself.

@@ -214,7 +214,6 @@ async fn simultaneous_starts_leave_exactly_one() -> Result<()> {
 /// writes to it.
 struct Restorable {
     servers: Servers,
-    proxy: Proxy,
     link: Arc<Consul>,
     file: String,
 }
@@ -226,11 +225,10 @@ impl Restorable {
         let service = json!({ "ID": "other", "Service": "demo", "Address": "10.0.0.1", "Port": 80 });
         let body = json!({ "Node": "other", "Address": "10.0.0.9", "Service": service });
         put(at, "catalog/register", &body).await?;
-        let proxy = Proxy::to(at).await?;
-        let link = link(proxy.address()).await?;
-        let file = format!("/tmp/discox-test-{}.snapshot", proxy.address());
+        let link = link(at).await?;
+        let file = format!("/tmp/discox-test-{at}.snapshot");
         servers.member(0).tool(&["snapshot", "save", &file]).await?;
-        Ok(Self { servers, proxy, link, file })
+        Ok(Self { servers, link, file })
     }
 
     async fn change(&self) -> Result<impl Watch + use<>> {
@@ -495,6 +493,13 @@ async fn verifying_many_finds_each_loss_by_its_position() -> Result<()> {
     let all = services(at).await?;
     let gone = all.keys().find(|id| id.starts_with("demo-10.0.0.1-9-")).context("no 9")?;
     put(at, &format!("agent/service/deregister/{gone}"), &json!({})).await?;
+    let source = source(&link, "demo")?;
+    eventually(DEADLINE, "the catalogue to follow the agent", async || {
+        let (list, _) = source.open().await.ok()?;
+        let taken_over = list.contains(&("10.0.0.1:5".into(), "y".into()));
+        (taken_over && list.len() == 39).then_some(())
+    })
+    .await?;
     assert_eq!(link.verify(&held).await?, [(4, Loss::Superseded), (8, Loss::Gone)]);
     Ok(())
 }

@@ -25,22 +25,9 @@ async fn tls(connector: &Connector) -> Result<Option<Tls>> {
     match connector.members.all().iter().find_map(|member| member.tls.clone()) {
         None => Ok(None),
         Some(settings) => {
-            connector.files.read(&files(&settings), move || Tls::read(&settings)).await.map(Some)
+            connector.files.read(&discox_tls::files(&settings), move || Tls::read(&settings)).await.map(Some)
         }
     }
-}
-
-/// Which files are read, for an error.
-fn files(tls: &discox_core::TlsConfig) -> String {
-    let pem = |pem: &discox_core::Pem| match pem {
-        discox_core::Pem::File(path) => path.display().to_string(),
-        _ => "in memory".to_owned(),
-    };
-    let ca = tls.ca.as_ref().map_or_else(|| "of the operating system".to_owned(), pem);
-    let cert = tls.cert.as_ref().map_or_else(|| "none".to_owned(), pem);
-    // A secret's `Debug` shows the file, never the text.
-    let key = tls.key.as_ref().map_or_else(|| "none".to_owned(), |key| format!("{key:?}"));
-    format!("tls (ca {ca}, cert {cert}, key {key})")
 }
 
 async fn to(member: &Member, tls: Option<&Tls>, connector: &Arc<Connector>) -> Result<Etcd> {

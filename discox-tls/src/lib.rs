@@ -7,7 +7,7 @@ mod dial;
 mod explain;
 mod material;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use discox_core::{Error, ErrorKind, Result, TlsConfig};
 pub use rustls::ClientConfig;
@@ -22,8 +22,11 @@ pub use tokio_rustls::client::TlsStream;
 pub use crate::{
     dial::dial,
     explain::explain,
-    material::{client_config, provide, read_pem, roots, roots_pem},
+    material::{client_config, files, provide, roots},
 };
+
+/// What is read of an answer to a probe.
+const ANSWER: usize = 4096;
 
 /// The name that the server's certificate must have: the one configured, else the host of its address
 /// (an IPv6 address without brackets).
@@ -53,7 +56,7 @@ pub async fn handshake(
 }
 
 /// Finds out why a server does not accept us, for clients that do not tell: a handshake, `hello`, and
-/// the first byte that comes back. In TLS 1.3 the refusal of a client certificate shows only then
+/// the beginning of what comes back. In TLS 1.3 the refusal of a client certificate shows only then
 /// (RFC 8446, section 4.4.2.4).
 ///
 /// # Errors
@@ -64,23 +67,26 @@ pub async fn probe(
     host: &str,
     stream: TcpStream,
     hello: &[u8],
-) -> Result<()> {
+) -> Result<Vec<u8>> {
     let mut stream = handshake(tls, config, host, stream).await?;
     let answered = async {
         // Who has refused us may have hung up already: what it said is still there to be read.
         if stream.write_all(hello).await.is_ok() {
             let _ = stream.flush().await;
         }
-        stream.read_u8().await
+        let mut answer = vec![0; ANSWER];
+        let length = stream.read(&mut answer).await?;
+        answer.truncate(length);
+        if answer.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(answer) }
     };
-    answered.await.map(drop).map_err(|error| failed(tls, &error))
+    answered.await.map_err(|error| failed(tls, &error))
 }
 
 /// Only an alert is a refusal. Balancers and proxies whose server is away accept connections and close them, and so
 /// does a server that restarts.
-fn failed(tls: &TlsConfig, error: &std::io::Error) -> Error {
+fn failed(tls: &TlsConfig, error: &io::Error) -> Error {
     explain(error, tls.cert.is_some()).unwrap_or_else(|| {
-        let hint = if error.kind() == std::io::ErrorKind::UnexpectedEof && tls.cert.is_none() {
+        let hint = if error.kind() == io::ErrorKind::UnexpectedEof && tls.cert.is_none() {
             ": a proxy whose server is away does this, and some servers do it when they want a client certificate"
         } else {
             ""

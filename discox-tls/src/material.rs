@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use discox_core::{Error, ErrorKind, Pem, Result, TlsConfig};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -59,33 +58,17 @@ pub fn roots(tls: &TlsConfig) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// As [`roots`], in the form of PEM, for clients that take nothing else.
-///
-/// # Errors
-/// As [`client_config`].
-pub fn roots_pem(tls: &TlsConfig) -> Result<String> {
-    let mut text = String::new();
-    if tls.ca.is_none() || tls.system_roots {
-        text.extend(system_certificates().iter().map(pem));
-    }
-    if let Some(pem) = &tls.ca {
-        text.push_str(&read_pem("tls.ca", pem)?);
-    }
-    Ok(text)
-}
-
-/// RFC 7468, section 2.
-fn pem(certificate: &CertificateDer<'static>) -> String {
-    const LINE: usize = 64;
-    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for (i, letter) in STANDARD.encode(certificate).chars().enumerate() {
-        if i > 0 && i % LINE == 0 {
-            text.push('\n');
-        }
-        text.push(letter);
-    }
-    text.push_str("\n-----END CERTIFICATE-----\n");
-    text
+/// Which files [`client_config`] reads, for an error. Never what they hold.
+pub fn files(tls: &TlsConfig) -> String {
+    let pem = |pem: &Pem| match pem {
+        Pem::File(path) => path.display().to_string(),
+        _ => "in memory".to_owned(),
+    };
+    let ca = tls.ca.as_ref().map_or_else(|| "of the operating system".to_owned(), pem);
+    let cert = tls.cert.as_ref().map_or_else(|| "none".to_owned(), pem);
+    // A secret's `Debug` shows the file, never the text.
+    let key = tls.key.as_ref().map_or_else(|| "none".to_owned(), |key| format!("{key:?}"));
+    format!("tls (ca {ca}, cert {cert}, key {key})")
 }
 
 /// Makes aws-lc-rs the cryptography of the whole process where nothing else is, for clients that take
@@ -131,10 +114,7 @@ fn certificates(field: &'static str, pem: &Pem) -> Result<Vec<CertificateDer<'st
 }
 
 /// The text of certificates, read anew where it is in a file. `field` is for the error.
-///
-/// # Errors
-/// As [`client_config`].
-pub fn read_pem(field: &'static str, pem: &Pem) -> Result<String> {
+fn read_pem(field: &'static str, pem: &Pem) -> Result<String> {
     match pem {
         Pem::Text(text) => Ok(text.clone()),
         Pem::File(path) => {
@@ -162,20 +142,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_as_pem_is_read_as_it_was() {
-        for length in [1, 47, 48, 49, 1000] {
-            let certificate = CertificateDer::from(vec![7; length]);
-            assert_eq!(CertificateDer::from_pem_slice(pem(&certificate).as_bytes()).unwrap(), certificate);
-        }
-    }
-
-    #[test]
-    fn authorities_as_text_are_the_same_authorities() {
-        let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap().cert.pem();
-        let tls = TlsConfig { ca: Some(ca.into()), system_roots: true, ..Default::default() };
-        let text = roots_pem(&tls).unwrap();
-        let mut read = RootCertStore::empty();
-        read.add_parsable_certificates(CertificateDer::pem_slice_iter(text.as_bytes()).flatten());
-        assert_eq!(read.roots, roots(&tls).unwrap().roots);
+    fn files_are_named_and_texts_are_not_shown() {
+        let tls = TlsConfig {
+            ca: Some(Pem::File("/etc/ca.pem".into())),
+            cert: Some(Pem::Text("a certificate".into())),
+            key: Some("a secret".into()),
+            ..Default::default()
+        };
+        let named = files(&tls);
+        assert!(named.contains("ca /etc/ca.pem") && named.contains("cert in memory"), "{named}");
+        assert!(!named.contains("a secret") && !named.contains("a certificate"), "{named}");
     }
 }

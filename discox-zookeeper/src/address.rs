@@ -62,7 +62,13 @@ impl Address {
 
     /// The host of one.
     pub(crate) fn host(member: &str) -> &str {
-        member.rsplit_once(':').map_or(member, |(host, _)| host).trim_matches(['[', ']'])
+        Self::parts(member).0
+    }
+
+    /// The host and the port of one.
+    pub(crate) fn parts(member: &str) -> (&str, u16) {
+        let (host, port) = member.rsplit_once(':').unwrap_or((member, ""));
+        (host.trim_matches(['[', ']']), port.parse().unwrap_or(DEFAULT_PORT))
     }
 }
 

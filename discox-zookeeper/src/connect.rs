@@ -8,7 +8,7 @@ use std::{
 
 use discox_core::{
     BackendType, ConnectionConfig, Error, Result,
-    backend::{Liveness, WarnOnce, lock},
+    backend::{Files, Liveness, WarnOnce, lock},
     record::Service,
 };
 use tokio::time::timeout;
@@ -47,6 +47,7 @@ pub struct Connector {
     asked: OnceLock<Duration>,
     /// Own sessions, the newest last: a record that one of them owns is ours.
     sessions: Mutex<VecDeque<i64>>,
+    files: Files,
     /// The client crate's, with the last session, which may still be alive.
     pub(crate) dialler: Box<dyn Dialler>,
     skips: Mutex<HashMap<Service, Arc<Mutex<WarnOnce>>>>,
@@ -70,6 +71,8 @@ impl Connector {
             acls: Acls::parse(settings)?,
             asked: OnceLock::new(),
             sessions: Mutex::default(),
+            // An attempt has `connect_timeout` for each member: an error must come before that, to name the file.
+            files: Files::new(settings.connect_timeout / 2),
             dialler: client::dialler(settings).map_err(|error| error.with_backend(BackendType::Zookeeper))?,
             skips: Mutex::default(),
             told: Once::new(),
@@ -111,9 +114,10 @@ impl Connector {
     /// Goes on with the last session if it is still alive, which keeps all that is registered by it,
     /// or begins a new one.
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<Zookeeper> {
-        let client = match self.dialler.connect(&self.options()?).await {
+        let options = self.options().await?;
+        let client = match self.dialler.connect(&options).await {
             Ok(client) => client,
-            Err(error) => return Err(self.why_refused(error).await),
+            Err(error) => return Err(self.why_refused(error, &options.security).await),
         };
         self.remember(client.session().id);
         // Only who has a quorum answers.
@@ -121,7 +125,7 @@ impl Connector {
         Ok(Zookeeper { client, connector: self.clone() })
     }
 
-    fn options(&self) -> Result<Options> {
+    async fn options(&self) -> Result<Options> {
         let timeout =
             self.settings.zookeeper.session_timeout.or(self.asked.get().copied()).unwrap_or(SESSION_TIMEOUT);
         Ok(Options {
@@ -129,8 +133,18 @@ impl Connector {
             // The client looks every eighth of it whether it is over.
             silence: self.settings.connect_timeout.min(self.settings.detection) * 8 / 9,
             session_timeout: timeout.clamp(SHORTEST_SESSION, LONGEST_SESSION),
-            security: Security::read(&self.settings)?,
+            security: self.security().await?,
         })
+    }
+
+    /// Reads the files, if there are any, away from the runtime's threads.
+    async fn security(&self) -> Result<Security> {
+        let which = security::files(&self.settings);
+        if which.is_empty() {
+            return Security::read(&self.settings);
+        }
+        let settings = self.settings.clone();
+        self.files.read(&which, move || Security::read(&settings)).await
     }
 
     fn remember(&self, session: i64) {

@@ -7,6 +7,7 @@ mod client;
 mod connect;
 mod error;
 mod link;
+mod member;
 mod oneshot;
 mod recursive;
 mod registrar;

@@ -142,8 +142,11 @@ impl Zookeeper {
                 return Ok(created);
             }
             let fence = Op::Check { path: parent, version: directory.stat.version };
-            self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await?;
-            return Ok(created);
+            match self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await {
+                // Its ACL may name who we were, with another password: it is ours all the same, and made anew.
+                Err(Fault::NoAuth) => {}
+                set => return Ok(set.map(|_| created)?),
+            }
         }
         if replace == Replace::OnlyOwn && owner != 0 && !self.is_ours(node.stat) {
             return Err(Refusal::Superseded);

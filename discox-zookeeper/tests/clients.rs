@@ -10,12 +10,24 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use common::*;
-use discox_zookeeper::{ClientCrate, ConnectionConfig, Error, ErrorKind, RegisterConfig, ZookeeperOptions};
-use tokio::{io::AsyncReadExt, net::TcpListener, time::Instant};
+use discox_core::backend::Link;
+use discox_testkit::{
+    server::{Kind, Servers},
+    wait,
+};
+use discox_zookeeper::{
+    ClientCrate, ConnectionConfig, Connector, Error, ErrorKind, RegisterConfig, Zookeeper, ZookeeperOptions,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
 
 fn rejected(settings: ConnectionConfig) -> Error {
     let config = RegisterConfig {
@@ -96,5 +108,47 @@ async fn a_server_that_hangs_up_is_not_stormed() -> Result<()> {
     let connections = accepted.load(Relaxed);
     assert!(connections > 0 && connections as u128 <= most, "{connections} in {:?}", began.elapsed());
     accepting.abort();
+    Ok(())
+}
+
+/// Why nobody at these addresses lets us in, as the error says.
+async fn told(backend_endpoints: &[&str]) -> Result<Error> {
+    let connector =
+        Connector::parse(&backend_endpoints.iter().map(|at| (*at).into()).collect::<Vec<_>>(), &{
+            ConnectionConfig { connect_timeout: Duration::from_secs(2), ..settings() }
+        })?;
+    Ok(Zookeeper::connect(&Arc::new(connector)).await.err().context("a session")?)
+}
+
+#[tokio::test]
+async fn why_there_is_no_session_is_told_of_each_member() -> Result<()> {
+    let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?.to_string();
+    let web = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let other = web.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = web.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let error = told(&[&gone, "no-such-host.invalid:2181", &other]).await?;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    for (member, why) in
+        [(&*gone, "refused"), ("no-such-host.invalid:2181", "lookup"), (&other, "not as ZooKeeper")]
+    {
+        let (_, reason) = error.message().split_once(member).with_context(|| error.to_string())?;
+        assert!(reason.split(';').next().is_some_and(|reason| reason.contains(why)), "{member}: {error}");
+    }
+    assert_eq!(told(&[&other]).await?.kind(), ErrorKind::Protocol);
+
+    let servers = Servers::builder(Kind::Zookeeper).config("maxClientCnxns=1").start().await?;
+    let at = servers.member(0).address();
+    let busy = wait::eventually(DEADLINE, "the only place", async || {
+        let mut taken = TcpStream::connect(at).await.ok()?;
+        let is_closed = timeout(Duration::from_millis(200), taken.read_u8()).await.is_ok();
+        (!is_closed).then_some(taken)
+    });
+    let _busy = busy.await?;
+    let error = told(&[at]).await?;
+    assert!(error.message().contains("maxClientCnxns"), "{error}");
     Ok(())
 }

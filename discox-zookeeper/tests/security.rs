@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use common::{
     A, DEADLINE, hold, open, record_at,
     secured::{Watching, denial, in_state, register, register_at, service, settings, start},
@@ -16,12 +16,18 @@ use discox_core::{
     record::Service,
 };
 use discox_testkit::{
+    authority::Authority,
+    proxy::Proxy,
     secured::{Login, PREFIX, Tls, USER},
     server::{Kind, Servers},
     wait,
     zookeeper::{Acl, Session},
 };
-use discox_zookeeper::{ConnectionConfig, Connector, Denial, Error, RegisterState, Zookeeper};
+use discox_zookeeper::{
+    ConnectionConfig, Connector, Denial, Error, ErrorKind, RegisterState, RegistryConfig, Secret, TlsConfig,
+    Zookeeper,
+};
+use tokio::net::TcpListener;
 
 /// A user by the digest scheme, whom the servers take at his word.
 fn user(name: &str) -> ConnectionConfig {
@@ -167,6 +173,77 @@ async fn who_resumes_a_session_says_again_who_he_is() -> Result<()> {
         }
         assert_eq!(receipts[0], receipts[1], "the same session's node");
     }
+    Ok(())
+}
+
+/// The nodes' ACLs name the old password, and the session is no other.
+#[tokio::test]
+async fn who_changes_the_password_keeps_his_records() -> Result<()> {
+    let servers = Servers::single(Kind::Zookeeper).await?;
+    let proxy = Proxy::to(servers.member(0).address()).await?;
+    let file = secret_file("digest", "old")?;
+    let settings = ConnectionConfig { password: Some(Secret::file(&file)), ..user("we") };
+    let watching = Watching::begin(servers.addresses(), common::PREFIX, "demo", &settings)?;
+    let register = register_at(vec![proxy.address().into()], common::PREFIX, "demo", &settings)?;
+    register.start().await?;
+    watching.see(Some("1")).await?;
+
+    std::fs::write(&file, "new")?;
+    proxy.reset_all();
+    in_state(&*register, RegisterState::Retrying).await?;
+    in_state(&*register, RegisterState::Registered).await?;
+    register.update_attr("2").await?;
+    watching.see(Some("2")).await?;
+    register.update_attr("3").await?;
+    watching.see(Some("3")).await?;
+    register.stop().await?;
+    watching.see(None).await?;
+    Ok(std::fs::remove_file(&file)?)
+}
+
+fn secret_file(name: &str, content: &str) -> Result<PathBuf> {
+    let file = std::env::temp_dir().join(format!("discox-{name}-{}", std::process::id()));
+    std::fs::write(&file, content)?;
+    Ok(file)
+}
+
+/// On a runtime of one thread: nothing else would happen, were it read there.
+#[tokio::test]
+async fn a_password_file_that_hangs_is_named_and_stops_nothing_else() -> Result<()> {
+    let fifo = std::env::temp_dir().join(format!("discox-zookeeper-fifo-{}", std::process::id()));
+    ensure!(Command::new("mkfifo").arg(&fifo).status()?.success(), "no mkfifo");
+    let settings = ConnectionConfig { password: Some(Secret::file(&fifo)), ..user("we") };
+    let register = register_at(vec!["127.0.0.1:1".into()], common::PREFIX, "demo", &settings)?;
+    let error = register.start().await.err().context("registered")?;
+    std::fs::remove_file(&fifo)?;
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    ensure!(error.to_string().contains(&*fifo.to_string_lossy()), "{error}");
+    Ok(())
+}
+
+/// As a balancer does whose servers are away.
+#[cfg(feature = "zookeeper-client")]
+#[tokio::test]
+async fn who_accepts_and_hangs_up_over_tls_has_not_refused_us() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let settings = ConnectionConfig {
+        tls: Some(TlsConfig { ca: Some(Authority::new()?.certificate().into()), ..Default::default() }),
+        request_timeout: Duration::from_secs(2),
+        ..Default::default()
+    };
+    let registry = discox_zookeeper::connect(RegistryConfig {
+        backend_endpoints: vec![address],
+        connection: settings,
+        ..Default::default()
+    })?;
+    let error = registry.register(common::registration())?.start().await.err().context("registered")?;
+    ensure!(error.kind() != ErrorKind::Denied && error.denial().is_none(), "{error}");
+    let trouble = registry.trouble().context("connected")?;
+    assert_eq!((trouble.kind(), trouble.denial()), (ErrorKind::Unavailable, None), "{trouble}");
+    ensure!(trouble.to_string().contains("the TLS connection was closed"), "{trouble}");
+    println!("{error}\n{trouble}");
     Ok(())
 }
 

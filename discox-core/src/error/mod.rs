@@ -196,6 +196,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What went wrong, without where it did and what to do: those are in [`Display`](fmt::Display).
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// Whether it is no use to wait for another attempt within the time of a `start`.
     pub(crate) fn is_refusal(&self) -> bool {
         self.kind() == ErrorKind::Denied || !self.kind().is_retryable()

@@ -85,7 +85,7 @@ pub(crate) async fn why_refused(uri: &Uri, tls: &Tls, error: Error) -> Error {
     }
 }
 
-async fn probe(uri: &Uri, tls: &Tls) -> Result<()> {
+async fn probe(uri: &Uri, tls: &Tls) -> Result<Vec<u8>> {
     let host = uri.host().unwrap_or_default();
     let stream = discox_tls::dial(host, uri.port_u16().unwrap_or_default()).await?;
     discox_tls::probe(&tls.settings, tls.config.clone(), host, stream, HELLO).await

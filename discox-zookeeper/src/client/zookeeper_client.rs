@@ -5,6 +5,7 @@
 //! while it is disconnected pile up and are sent later, when nobody waits for them any more.
 
 mod answers;
+mod names;
 mod relay;
 mod security;
 mod tasks;
@@ -28,6 +29,7 @@ use zookeeper_client::{
 };
 
 use self::{
+    names::reachable,
     relay::{Plan, Relay},
     tasks::Tasks,
 };
@@ -109,11 +111,11 @@ impl Dialler {
     async fn dial(&self, options: &Options, last: Option<SessionInfo>) -> Answer<Client> {
         let (tls, login) = (&options.security.tls, &options.security.login);
         let relay = match &self.plan {
-            Some(plan) => Some(Relay::open(plan, &options.members).await?),
+            Some(plan) => Some(Relay::open(plan, &options.members, tls.as_ref()).await?),
             None => None,
         };
-        let pass = self.plan.as_ref().and_then(|plan| plan.tls());
-        let mut connector = security::connector(pass.as_ref().or(tls.as_ref()), login.as_ref())?
+        let pass = self.plan.as_ref().and_then(|plan| plan.pass());
+        let mut connector = security::connector(pass, login.as_ref())?
             .with_session_timeout(options.session_timeout)
             .with_connection_timeout(options.silence)
             .with_fail_eagerly();
@@ -121,8 +123,11 @@ impl Dialler {
             connector = connector.with_session(session);
         }
         let tasks = Tasks::default();
-        let members = relay.as_ref().map_or(&options.members, |relay| &relay.members).join(",");
-        let connected = if tls.is_some() {
+        let members = match &relay {
+            Some(relay) => relay.members.join(","),
+            None => reachable(&options.members).await.join(","),
+        };
+        let connected = if pass.is_some() {
             tasks.capture(connector.secure_connect(&members)).await
         } else {
             tasks.capture(connector.connect(&members)).await

@@ -2,18 +2,14 @@
 
 use zookeeper_client::{Acl, AuthId, Connector, Permission, SaslOptions, TlsOptions};
 
-use super::{Fault, Inner};
-use crate::{
-    acl,
-    acl::Rights,
-    security::{Login, Tls},
-};
+use super::{Fault, Inner, relay::Pass};
+use crate::{acl, acl::Rights, security::Login};
 
-/// A connector that trusts whom it should and says who we are, at every connection.
-pub(super) fn connector(tls: Option<&Tls>, login: Option<&Login>) -> Result<Connector, Fault> {
+/// A connector that trusts its relay, if there is one that wants a pass, and says who we are, at every connection.
+pub(super) fn connector(pass: Option<&Pass>, login: Option<&Login>) -> Result<Connector, Fault> {
     let mut connector = Inner::connector();
-    if let Some(tls) = tls {
-        connector = connector.with_tls(options(tls)?);
+    if let Some(pass) = pass {
+        connector = connector.with_tls(options(pass)?);
     }
     Ok(match login {
         None => connector,
@@ -24,14 +20,10 @@ pub(super) fn connector(tls: Option<&Tls>, login: Option<&Login>) -> Result<Conn
     })
 }
 
-fn options(tls: &Tls) -> Result<TlsOptions, Fault> {
+fn options(pass: &Pass) -> Result<TlsOptions, Fault> {
     // The crate takes the one of the process, and panics where there is none.
     discox_tls::provide();
-    let options = TlsOptions::new().with_pem_ca(&tls.roots)?;
-    Ok(match &tls.identity {
-        Some((certificate, key)) => options.with_pem_identity(certificate, key)?,
-        None => options,
-    })
+    Ok(TlsOptions::new().with_pem_ca(&pass.certificate)?.with_pem_identity(&pass.certificate, &pass.key)?)
 }
 
 pub(super) fn acls(acls: &[acl::Acl]) -> Vec<Acl> {

@@ -1,13 +1,15 @@
-//! What stands between the crate and the servers where the crate alone is not enough: it knows a server by no other
-//! name than the host that it dials, and it believes the lengths and counts that a server writes. So it dials a relay,
-//! in this process and on the loopback, which speaks to the server in its place and passes on what does no harm. And it
-//! sends its login right behind the request for a session, and takes it for a wrong version when a server answers the
-//! login first: so the relay holds the login back until there is a session.
+//! What stands between the crate and the servers where the crate alone is not enough: over TLS it knows a server by no
+//! other name than the host that it dials, and of a host no address but the first that answers, and it believes the
+//! lengths and counts that a server writes. So it dials a relay, in this process and on the loopback, which speaks to
+//! the server in its place and passes on what does no harm. And it sends its login right behind the request for a
+//! session, and takes it for a wrong version when a server answers the login first: so the relay holds the login back
+//! until there is a session.
 //!
 //! What is TLS to the servers is TLS to the relay as well, see [`pass`].
 
 mod frames;
 mod pass;
+mod plan;
 
 use std::{
     io,
@@ -16,7 +18,8 @@ use std::{
     time::Duration,
 };
 
-use discox_core::{ConnectionConfig, Result, TlsConfig, backend::lock};
+use discox_core::backend::lock;
+use discox_tls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, copy, sink, split},
     net::{TcpListener, TcpStream},
@@ -25,14 +28,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{
-    frames::{Asked, Frame, Harm},
-    pass::Pass,
-};
+use self::frames::{Asked, Frame, Harm};
+pub(super) use self::{pass::Pass, plan::Plan};
 use crate::{
     address::Address,
     client::{Answer, Fault},
-    security::Tls,
 };
 
 /// Connections to one member at once. The crate makes one after the other.
@@ -44,42 +44,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a request may have: more than any server takes.
 const LONGEST_REQUEST: usize = 64 << 20;
 
-/// What an answer has besides names and data, for each record.
-const AROUND: usize = 128;
-
-/// How relays are made.
-#[derive(Debug)]
-pub(super) struct Plan {
-    tls: Option<(TlsConfig, Pass)>,
-    connect_timeout: Duration,
-    /// The longest answer, in bytes.
-    longest: usize,
-}
-
-impl Plan {
-    /// None where the crate is to speak to the servers itself.
-    pub(super) fn of(settings: &ConnectionConfig) -> Result<Option<Arc<Self>>> {
-        let is_named = settings.tls.as_ref().is_some_and(|tls| tls.server_name.is_some());
-        // Servers speak TLS by Netty, which answers a login at once, and the request for a session when it is on disk.
-        let is_overtaken = settings.tls.is_some() && settings.user.is_some();
-        if !(settings.zookeeper.guard || is_named || is_overtaken) {
-            return Ok(None);
-        }
-        let tls = match &settings.tls {
-            Some(tls) => Some((tls.clone(), Pass::new()?)),
-            None => None,
-        };
-        let around = settings.max_endpoints.saturating_mul(AROUND);
-        let longest = settings.max_service_bytes.saturating_add(around);
-        Ok(Some(Arc::new(Self { tls, connect_timeout: settings.connect_timeout, longest })))
-    }
-
-    /// What the crate has to trust and to show, in place of what the servers want.
-    pub(super) fn tls(&self) -> Option<Tls> {
-        self.tls.as_ref().map(|(_, pass)| pass.tls())
-    }
-}
-
 /// Relays for one connection, one to each member. Dropping it ends what goes through.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -90,14 +54,19 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) async fn open(plan: &Arc<Plan>, members: &[String]) -> Answer<Self> {
+    /// Opens one to each member. `tls` is what the files hold now, where the plan is to speak TLS.
+    pub(super) async fn open(
+        plan: &Arc<Plan>,
+        members: &[String],
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Answer<Self> {
         let unable = |error: io::Error| Fault::Disconnected(format!("no relay on the loopback: {error}"));
         let why = Why::default();
         let mut relay = Self { members: Vec::new(), why: why.clone(), serving: JoinSet::new() };
         for member in members {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(unable)?;
             relay.members.push(listener.local_addr().map_err(unable)?.to_string());
-            let way = Way { plan: plan.clone(), member: member.clone(), why: why.clone() };
+            let way = Way { plan: plan.clone(), member: member.clone(), tls: tls.cloned(), why: why.clone() };
             relay.serving.spawn(serve(listener, way));
         }
         Ok(relay)
@@ -129,6 +98,7 @@ impl Why {
 struct Way {
     plan: Arc<Plan>,
     member: String,
+    tls: Option<Arc<ClientConfig>>,
     why: Why,
 }
 
@@ -190,14 +160,11 @@ impl Way {
     }
 
     async fn reach(&self) -> io::Result<Box<dyn Stream>> {
-        let far = TcpStream::connect(&self.member).await?;
-        far.set_nodelay(true)?;
-        let Some((tls, _)) = &self.plan.tls else { return Ok(Box::new(far)) };
-        let shaken = async {
-            let config = discox_tls::client_config(tls, &[])?;
-            discox_tls::handshake(tls, config, Address::host(&self.member), far).await
-        };
-        Ok(Box::new(shaken.await.map_err(io::Error::other)?))
+        let (host, port) = Address::parts(&self.member);
+        let far = discox_tls::dial(host, port).await.map_err(io::Error::other)?;
+        let (Some((tls, _)), Some(config)) = (&self.plan.tls, &self.tls) else { return Ok(Box::new(far)) };
+        let shaken = discox_tls::handshake(tls, config.clone(), host, far).await;
+        Ok(Box::new(shaken.map_err(io::Error::other)?))
     }
 }
 
@@ -255,123 +222,4 @@ async fn write(to: &mut BufWriter<impl AsyncWrite + Unpin>, frame: &[u8], is_las
 }
 
 #[cfg(test)]
-mod tests {
-    use discox_core::{ErrorKind, ZookeeperOptions};
-    use futures_util::FutureExt;
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
-    use tokio::{io::AsyncReadExt, task::JoinHandle};
-
-    use super::*;
-
-    /// Within this time everything happens that should.
-    const SOON: Duration = Duration::from_secs(10);
-
-    /// And so long it is seen that something does not.
-    const A_WHILE: Duration = Duration::from_millis(100);
-
-    fn settings(tls: Option<TlsConfig>) -> ConnectionConfig {
-        ConnectionConfig {
-            zookeeper: ZookeeperOptions { guard: true, ..Default::default() },
-            tls,
-            max_service_bytes: 2 << 20,
-            max_endpoints: 1,
-            ..Default::default()
-        }
-    }
-
-    /// A relay to a server that says this, once somebody has said something, and how many bytes that was.
-    async fn relay(settings: &ConnectionConfig, says: Vec<u8>) -> (Relay, JoinHandle<io::Result<usize>>) {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let member = server.local_addr().unwrap().to_string();
-        let plan = Plan::of(settings).unwrap().unwrap();
-        let relay = Relay::open(&plan, &[member]).await.unwrap();
-        let served = tokio::spawn(async move {
-            let (mut stream, _) = server.accept().await?;
-            let heard = stream.read(&mut [0; 1024]).await?;
-            stream.write_all(&says).await?;
-            stream.shutdown().await?;
-            Ok(heard)
-        });
-        (relay, served)
-    }
-
-    fn frame(body: &[u8]) -> Vec<u8> {
-        [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], body].concat()
-    }
-
-    #[tokio::test]
-    async fn what_a_server_says_at_last_comes_through() {
-        let (relay, served) = relay(&settings(None), frame(b"good bye")).await;
-        let mut near = TcpStream::connect(&relay.members[0]).await.unwrap();
-        near.write_all(&frame(b"hello")).await.unwrap();
-        let mut heard = Vec::new();
-        timeout(SOON, near.read_to_end(&mut heard)).await.unwrap().unwrap();
-        assert_eq!(heard, frame(b"good bye"));
-        assert_eq!(served.await.unwrap().unwrap(), frame(b"hello").len());
-        assert_eq!(relay.why().take(), None);
-    }
-
-    #[tokio::test]
-    async fn a_login_waits_for_the_session() {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let plan = Plan::of(&settings(None)).unwrap().unwrap();
-        let relay = Relay::open(&plan, &[server.local_addr().unwrap().to_string()]).await.unwrap();
-        let mut near = TcpStream::connect(&relay.members[0]).await.unwrap();
-        near.write_all(&[frame(b"a session"), frame(b"a login")].concat()).await.unwrap();
-        let (mut far, _) = server.accept().await.unwrap();
-        let mut heard = [0; 4 + 9];
-        timeout(SOON, far.read_exact(&mut heard)).await.unwrap().unwrap();
-        let early = timeout(A_WHILE, far.read(&mut [0; 1])).await;
-        assert!(early.is_err(), "{early:?}");
-        far.write_all(&frame(b"here it is")).await.unwrap();
-        let mut heard = [0; 4 + 7];
-        timeout(SOON, far.read_exact(&mut heard)).await.unwrap().unwrap();
-        assert_eq!(heard[4..], *b"a login");
-    }
-
-    #[tokio::test]
-    async fn why_a_server_was_left_is_told() {
-        let (relay, _served) = relay(&settings(None), (-1_i32).to_be_bytes().to_vec()).await;
-        let mut near = TcpStream::connect(&relay.members[0]).await.unwrap();
-        near.write_all(&frame(b"hello")).await.unwrap();
-        assert_eq!(timeout(SOON, near.read_to_end(&mut Vec::new())).await.unwrap().unwrap(), 0);
-        let why = timeout(SOON, async {
-            loop {
-                match relay.why().take() {
-                    Some(why) => return discox_core::Error::from(why),
-                    None => tokio::task::yield_now().await,
-                }
-            }
-        });
-        let why = why.await.unwrap();
-        assert_eq!(why.kind(), ErrorKind::Protocol);
-        assert!(why.to_string().contains("negative length"), "{why}");
-    }
-
-    #[tokio::test]
-    async fn nobody_without_the_pass_comes_through() {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ours = TlsConfig { server_name: Some("zookeeper.test".into()), ..Default::default() };
-        let plan = Plan::of(&settings(Some(ours))).unwrap().unwrap();
-        let relay = Relay::open(&plan, &[server.local_addr().unwrap().to_string()]).await.unwrap();
-        let door = &relay.members[0];
-
-        let mut plain = TcpStream::connect(door).await.unwrap();
-        plain.write_all(&frame(b"hello")).await.unwrap();
-        let _ = timeout(SOON, plain.read_to_end(&mut Vec::new())).await.unwrap();
-
-        // One shows nothing, and one what anybody can make.
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".into()]).unwrap();
-        let stranger = (Some(cert.pem().into()), Some(signing_key.serialize_pem().into()));
-        for (cert, key) in [(None, None), stranger] {
-            let ca = plan.tls().map(|tls| tls.roots.into());
-            let tls = TlsConfig { ca, cert, key, ..Default::default() };
-            let config = discox_tls::client_config(&tls, &[]).unwrap();
-            let stream = TcpStream::connect(door).await.unwrap();
-            let probed = discox_tls::probe(&tls, config, "127.0.0.1", stream, b"hello");
-            let refused = timeout(SOON, probed).await.unwrap().unwrap_err();
-            assert_eq!(refused.kind(), ErrorKind::Denied, "{refused}");
-        }
-        assert!(server.accept().now_or_never().is_none(), "somebody came through");
-    }
-}
+mod tests;

@@ -14,16 +14,15 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
-use crate::security::Tls;
-
 /// The host that relays are on.
 const HOST: &str = "127.0.0.1";
 
 /// Whoever has it is let through.
 #[derive(Clone)]
-pub(super) struct Pass {
-    certificate: String,
-    key: Zeroizing<String>,
+pub(crate) struct Pass {
+    /// As PEM: what the crate has to trust and to show.
+    pub(crate) certificate: String,
+    pub(crate) key: Zeroizing<String>,
     acceptor: TlsAcceptor,
 }
 
@@ -54,11 +53,6 @@ impl Pass {
             key: Zeroizing::new(signing_key.serialize_pem()),
             acceptor: TlsAcceptor::from(Arc::new(config)),
         })
-    }
-
-    /// What the crate has to trust and to show.
-    pub(super) fn tls(&self) -> Tls {
-        Tls { roots: self.certificate.clone(), identity: Some((self.certificate.clone(), self.key.clone())) }
     }
 
     /// Lets through who has it.
