@@ -14,7 +14,6 @@ use discox_core::{
     record::{Record, Service},
 };
 use discox_testkit::{
-    proxy::Proxy,
     server::{Kind, Servers},
     wait::eventually,
 };

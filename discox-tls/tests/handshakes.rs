@@ -79,7 +79,7 @@ async fn serve(issued: &Issued, clients: Option<&Authority>) -> u16 {
 
 async fn try_with(tls: &TlsConfig, port: u16) -> Result<()> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    probe(tls, client_config(tls, &[])?, "127.0.0.1", stream, b"x").await
+    probe(tls, client_config(tls, &[])?, "127.0.0.1", stream, b"x").await.map(drop)
 }
 
 async fn denial(tls: &TlsConfig, port: u16) -> Option<Denial> {

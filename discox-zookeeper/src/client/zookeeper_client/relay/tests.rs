@@ -1,6 +1,6 @@
 //! A relay between two ends that are both here.
 
-use discox_core::{ErrorKind, ZookeeperOptions};
+use discox_core::{ConnectionConfig, ErrorKind, TlsConfig, ZookeeperOptions};
 use futures_util::FutureExt;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::{io::AsyncReadExt, task::JoinHandle};
