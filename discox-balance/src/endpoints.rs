@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use discox_core::LiteEndpoint;
+use discox_core::{LiteEndpoint, Watching};
 
 /// The cache that a balancer follows, and what has to live as long as it is followed.
 #[derive(Clone)]
@@ -40,6 +40,19 @@ impl From<&Arc<LiteEndpoint>> for Endpoints {
 impl From<Arc<LiteEndpoint>> for Endpoints {
     fn from(cache: Arc<LiteEndpoint>) -> Self {
         Self::new(cache)
+    }
+}
+
+impl From<&Watching> for Endpoints {
+    /// Keeps the discovery going as long as the balancer.
+    fn from(watching: &Watching) -> Self {
+        Self::new(watching.endpoints()).named(watching.service()).kept_by(watching.clone())
+    }
+}
+
+impl From<Watching> for Endpoints {
+    fn from(watching: Watching) -> Self {
+        Self::from(&watching)
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use discox_core::{Entry, Snapshot};
+use discox_core::{Entry, Snapshot, Update};
 
 use super::{
     Manager,
-    diff::{Change, changes},
     member::{Link, Member},
 };
 use crate::{Connect, Target, Traits, attr::in_units, shared::count};
@@ -16,13 +15,15 @@ impl<C: Connect> Manager<C> {
     pub(super) fn follow(&mut self, list: Arc<Snapshot>) {
         let from = std::mem::replace(&mut self.source, list.clone());
         let mut touched = Vec::new();
-        for change in changes(&from, &list) {
+        for change in list.changes_since(&from) {
             match change {
-                Change::Put(entry) => self.put(entry, &mut touched),
-                Change::Delete(endpoint) => {
-                    self.skipped.remove(endpoint);
-                    self.unlist(endpoint, &mut touched);
+                Update::Put(endpoint, attr) => self.put(&Entry::new(endpoint, attr), &mut touched),
+                Update::Delete(endpoint) => {
+                    self.skipped.remove(&*endpoint);
+                    self.unlist(&endpoint, &mut touched);
                 }
+                // There is none in this version of core, which is pinned.
+                _ => {}
             }
         }
         for (id, is_chosen) in self.subset.settle(&touched) {

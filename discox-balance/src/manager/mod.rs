@@ -2,7 +2,6 @@
 
 mod agenda;
 mod board;
-mod diff;
 mod links;
 mod listing;
 mod member;

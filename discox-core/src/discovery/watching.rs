@@ -30,6 +30,7 @@ use crate::{
 pub struct Watching(Arc<Inner>);
 
 struct Inner {
+    service: Box<str>,
     feeder: Arc<Feeder>,
     running: Mutex<Running>,
     /// The task has ended although nobody wanted it to.
@@ -50,12 +51,14 @@ impl dyn Registry {
     /// # Errors
     /// [`Config`](ErrorKind::Config), naming the field, or where no Tokio runtime runs.
     pub fn watch(&self, config: impl Into<DiscoverConfig>) -> Result<Watching> {
-        Watching::start(self.discover(config.into())?)
+        let config = config.into();
+        let service = config.service_name.clone();
+        Watching::start(service.into(), self.discover(config)?)
     }
 }
 
 impl Watching {
-    fn start(discover: Arc<dyn Discover>) -> Result<Self> {
+    fn start(service: Box<str>, discover: Arc<dyn Discover>) -> Result<Self> {
         let runtime = Handle::try_current().map_err(|_| {
             let reason = "no Tokio runtime runs here: call it inside of one, such as under #[tokio::main]";
             Error::new(ErrorKind::Config, reason).with_operation("watch")
@@ -63,7 +66,12 @@ impl Watching {
         let (feeder, has_died) = (Arc::<Feeder>::default(), Arc::default());
         let task = spawn(&runtime, discover.clone(), feeder.clone(), Arc::clone(&has_died));
         let running = Mutex::new(Running { discover, task, is_stopped: false });
-        Ok(Self(Arc::new(Inner { feeder, running, has_died })))
+        Ok(Self(Arc::new(Inner { service, feeder, running, has_died })))
+    }
+
+    /// The service's name, as configured.
+    pub fn service(&self) -> &str {
+        &self.0.service
     }
 
     /// What the discovery is doing, for operators. Never blocks.

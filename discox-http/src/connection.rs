@@ -1,0 +1,164 @@
+//! A connection to one endpoint, and how it is made.
+
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+
+use discox_balance::{Connect, Connected, Connection, Target};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http2},
+    rt::Executor,
+};
+use hyper_util::rt::TokioTimer;
+use tokio::sync::oneshot;
+
+use crate::{
+    Protocol,
+    dial::Dial,
+    executor::Alive,
+    outgoing::{RequestBody, Resendable},
+    pool::{Lease, Pool},
+};
+
+/// Connects by HTTP.
+pub(crate) struct Http<B> {
+    dial: Arc<Dial>,
+    protocol: Protocol,
+    keep_alive: Option<Duration>,
+    _body: PhantomData<fn(B)>,
+}
+
+/// A connection to one endpoint; with HTTP/1.1, as many as there are requests.
+pub(crate) enum Link<B: RequestBody> {
+    /// One after the other.
+    Http1(Pool<B>),
+    /// All at once.
+    Http2(http2::SendRequest<Resendable<B>>, Alive),
+}
+
+/// What came of a request: the answer, and what it came over, where that can be used again.
+pub(crate) type Sent<B> = (Response<Incoming>, Option<Lease<B>>);
+
+/// Why none came.
+pub(crate) enum NotSent<B> {
+    /// There is no connection for it.
+    NotConnected(Request<Resendable<B>>, String),
+    Failed(TrySendError<Request<Resendable<B>>>),
+}
+
+impl<B> Http<B> {
+    pub(crate) fn new(dial: Dial, protocol: Protocol, keep_alive: Option<Duration>) -> Self {
+        Self { dial: Arc::new(dial), protocol, keep_alive, _body: PhantomData }
+    }
+}
+
+impl<B> Connect for Http<B>
+where
+    B: RequestBody,
+{
+    type Connection = Link<B>;
+
+    fn connect(
+        &self,
+        target: &Arc<Target>,
+    ) -> impl Future<Output = Result<Connected<Link<B>>, String>> + Send + 'static {
+        let (dial, target, keep_alive) = (self.dial.clone(), target.clone(), self.keep_alive);
+        let protocol = self.protocol;
+        async move {
+            match protocol {
+                Protocol::Http1 => {
+                    let (pool, closed) = Pool::open(dial, target).await?;
+                    Ok(Connected { connection: Link::Http1(pool), closed })
+                }
+                Protocol::Http2 => http2(&dial, &target, keep_alive).await,
+            }
+        }
+    }
+}
+
+async fn http2<B>(
+    dial: &Dial,
+    target: &Target,
+    keep_alive: Option<Duration>,
+) -> Result<Connected<Link<B>>, String>
+where
+    B: RequestBody,
+{
+    let io = dial.reach(target).await?;
+    let alive = Alive::default();
+    let mut builder = http2::Builder::new(alive.tasks());
+    builder.timer(TokioTimer::new()).keep_alive_interval(keep_alive).keep_alive_while_idle(true);
+    if let Some(limit) = keep_alive {
+        builder.keep_alive_timeout(limit);
+    }
+    let (sender, connection) = builder.handshake(io).await.map_err(|error| error.to_string())?;
+    let (ended, closed) = oneshot::channel::<()>();
+    alive.tasks().execute(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an HTTP/2 connection ended");
+        }
+        drop(ended);
+    });
+    let closed = Box::pin(async move {
+        // Nothing is sent: it is dropped when the task ends, or is ended.
+        let _ = closed.await;
+    });
+    Ok(Connected { connection: Link::Http2(sender, alive), closed })
+}
+
+impl<B> Link<B>
+where
+    B: RequestBody,
+{
+    pub(crate) async fn send(&self, request: Request<Resendable<B>>) -> Result<Sent<B>, NotSent<B>> {
+        match self {
+            Self::Http1(pool) => {
+                let mut lease = match pool.lease().await {
+                    Ok(lease) => lease,
+                    Err(why) => return Err(NotSent::NotConnected(request, why)),
+                };
+                let answer = lease.send(request).await.map_err(NotSent::Failed)?;
+                Ok((answer, Some(lease)))
+            }
+            Self::Http2(sender, _) => {
+                let answer = sender.clone().try_send_request(request).await.map_err(NotSent::Failed)?;
+                Ok((answer, None))
+            }
+        }
+    }
+
+    /// An answer was read to its end.
+    pub(crate) fn give_back(&self, lease: Lease<B>) {
+        if let Self::Http1(pool) = self {
+            pool.give_back(lease);
+        }
+    }
+}
+
+impl<B> Connection for Link<B>
+where
+    B: RequestBody,
+{
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Http1(pool) => pool.is_open(),
+            Self::Http2(sender, _) => !sender.is_closed(),
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Http1(pool) => pool.close(),
+            Self::Http2(_, alive) => alive.end(),
+        }
+    }
+}
+
+impl<B> fmt::Debug for Http<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("dial", &self.dial)
+            .field("protocol", &self.protocol)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! The channel to real servers on the loopback.
+
+#![allow(clippy::unwrap_used)]
+
+mod shop;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use bytes::Bytes;
+use discox_core::{EndpointCacher, Event, LiteEndpoint};
+use discox_http::{Channel, Error, Leaving, Protocol, Repeatable, leave};
+use h2::Reason;
+use http_body_util::Full;
+use shop::{DEADLINE, Server, ask, channel, get, options, registry, under_load};
+use std::sync::Arc;
+use tokio::{net::TcpListener, time::timeout};
+
+const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_spread_by_weight_and_follow_an_attr_without_a_new_connection() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let (light, heavy) = (
+            Server::start(&registry, r#"{"weight":1}"#).await?,
+            Server::start(&registry, r#"{"weight":3}"#).await?,
+        );
+        let channel = channel(&registry.watch("orders")?, protocol);
+        timeout(DEADLINE, channel.ready(2)).await?;
+        let spread = async || -> Result<f64> {
+            let mut counts = BTreeMap::<String, f64>::new();
+            for _ in 0..800 {
+                let who = ask(&channel, get("/")).await?;
+                *counts.entry(who.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1.0;
+            }
+            Ok(counts[&heavy.endpoint] / 800.0)
+        };
+        let share = spread().await?;
+        assert!((0.6..0.97).contains(&share), "{share}");
+        let connects = channel.status().connects;
+        light.register.update_attr(r#"{"weight":0}"#).await?;
+        let only_heavy = async {
+            while ask(&channel, get("/")).await?.starts_with(&light.endpoint) {}
+            spread().await
+        };
+        assert_eq!(timeout(DEADLINE, only_heavy).await??, 1.0);
+        assert_eq!(channel.status().connects, connects, "{protocol:?}");
+        assert_eq!(channel.status().in_flight, 0, "{protocol:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_arrives_whole_and_the_host_is_named() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let server = Server::start(&registry, "").await?;
+        let channel = channel(&registry.watch("orders")?, protocol);
+        let request = http::Request::post("/").body(Full::from(vec![7; 300_000]))?;
+        assert_eq!(ask(&channel, request).await?, format!("{} 300000", server.endpoint));
+    }
+    Ok(())
+}
+
+/// The record stays, as it does until its TTL has passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_costs_only_what_it_may_have_begun() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(Server::start(&registry, "").await?);
+        }
+        let channel = channel(&registry.watch("orders")?, protocol);
+        timeout(DEADLINE, channel.ready(3)).await?;
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            servers[0].kill();
+            let is_out = async {
+                while channel.status().ready > 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(DEADLINE, is_out).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok::<_, anyhow::Error>(())
+        };
+        let (killed, seen) = under_load(&channel, 8, killing).await?;
+        killed?;
+        assert_eq!(seen.failed, [""; 0], "{protocol:?}: {seen:?}");
+        // At most what was under way to it.
+        assert!(seen.broken <= 8 && seen.answered > 100, "{protocol:?}: {seen:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_with_leave_fails_no_request() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(Server::start(&registry, "").await?);
+        }
+        let orders = registry.watch("orders")?;
+        let channel = channel(&orders, protocol);
+        timeout(DEADLINE, channel.ready(3)).await?;
+        let restarting = async {
+            for server in &mut servers {
+                let next = Server::start(&registry, "").await?;
+                let mut old = std::mem::replace(server, next);
+                let leaving = Leaving::default()
+                    .seen_by(orders.endpoints(), &old.endpoint)
+                    .settle(Duration::from_millis(50))
+                    .quiet(Duration::from_millis(100));
+                let left = leave(&*old.register, &old.traffic, leaving).await;
+                assert!(left.is_quiet && left.withdrawal.is_none(), "{left:?}");
+                assert_eq!(left.in_flight, 0);
+                old.shut_down().await?;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        let (restarted, seen) = under_load(&channel, 8, restarting).await?;
+        restarted?;
+        assert_eq!((seen.failed.len(), seen.broken), (0, 0), "{protocol:?}: {seen:?}");
+        assert!(seen.answered > 100, "{seen:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_there_is_told_at_once() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let orders = registry.watch("orders")?;
+        let channel = channel(&orders, protocol);
+        timeout(DEADLINE, orders.ready()).await?;
+        let began = Instant::now();
+        let error = channel.send(get("/")).await.unwrap_err();
+        assert_eq!(error.to_string(), "no endpoint of orders is registered");
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        assert!(error.is_unprocessed());
+    }
+    Ok(())
+}
+
+/// A server of HTTP/2 that takes requests and says that it has not looked at them.
+async fn refusing(reason: Option<Reason>) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                    match reason {
+                        Some(reason) => respond.send_reset(reason),
+                        // Breaks the connection.
+                        None => return,
+                    }
+                }
+            });
+        }
+    });
+    Ok(endpoint)
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_goes_to_another_with_its_body() -> Result<()> {
+    let registry = registry()?;
+    let server = Server::start(&registry, "").await?;
+    let cache = Arc::new(LiteEndpoint::new());
+    cache.add_or_update(&refusing(Some(Reason::REFUSED_STREAM)).await?, b"");
+    cache.add_or_update(&server.endpoint, b"");
+    cache.on_event(&Event::Synced);
+    let channel = Channel::builder(&cache).protocol(Protocol::Http2).options(options()).build();
+    timeout(DEADLINE, channel.ready(2)).await?;
+    for _ in 0..50 {
+        let request = http::Request::post("/").body(Full::from(vec![7; 1000]))?;
+        assert_eq!(ask(&channel, request).await?, format!("{} 1000", server.endpoint));
+    }
+    assert!(channel.status().retries > 0, "{:?}", channel.status());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_may_have_been_processed_is_sent_again_only_where_that_is_allowed() -> Result<()> {
+    for reason in [None, Some(Reason::INTERNAL_ERROR)] {
+        let registry = registry()?;
+        let server = Server::start(&registry, "").await?;
+        let cache = Arc::new(LiteEndpoint::new());
+        cache.add_or_update(&refusing(reason).await?, b"");
+        cache.on_event(&Event::Synced);
+        let channel = Channel::builder(&cache).protocol(Protocol::Http2).options(options()).build();
+        timeout(DEADLINE, channel.ready(1)).await?;
+        let request = || http::Request::post("/").body(Full::<Bytes>::from(vec![7; 1000]));
+        let error = channel.send(request()?).await.unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }) && !error.is_unprocessed(), "{error:?}");
+
+        cache.add_or_update(&server.endpoint, b"");
+        timeout(DEADLINE, channel.ready(2)).await?;
+        for _ in 0..20 {
+            let mut request = request()?;
+            request.extensions_mut().insert(Repeatable);
+            assert_eq!(ask(&channel, request).await?, format!("{} 1000", server.endpoint));
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_holds_nothing() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let server = Server::start(&registry, "").await?;
+        let channel = channel(&registry.watch("orders")?, protocol);
+        timeout(DEADLINE, channel.ready(1)).await?;
+        let early = timeout(Duration::from_millis(50), channel.send(get("/slow"))).await;
+        assert!(early.is_err());
+        assert_eq!(channel.status().in_flight, 0, "{protocol:?}");
+        timeout(DEADLINE, server.traffic.quiet(Duration::ZERO)).await?;
+        assert!(ask(&channel, get("/")).await?.starts_with(&server.endpoint));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_checks_are_no_traffic() -> Result<()> {
+    let registry = registry()?;
+    let server = Server::start(&registry, "").await?;
+    let channel = channel(&registry.watch("orders")?, Protocol::Http1);
+    ask(&channel, get("/healthz")).await?;
+    assert_eq!(server.traffic.requests(), 0);
+    ask(&channel, get("/orders")).await?;
+    assert_eq!((server.traffic.requests(), server.traffic.in_flight()), (1, 0));
+    Ok(())
+}
