@@ -30,6 +30,8 @@
 mod attr;
 mod balanced;
 mod connect;
+#[cfg(feature = "tower")]
+mod discovered;
 mod endpoints;
 mod hash;
 mod manager;
@@ -42,6 +44,8 @@ mod status;
 mod table;
 mod unavailable;
 
+#[cfg(feature = "tower")]
+pub use crate::discovered::Discovered;
 pub use crate::{
     attr::Traits,
     balanced::{Balanced, Failed, How},

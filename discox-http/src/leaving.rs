@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use discox_core::{Error, LiteEndpoint, Register};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::Traffic;
 
@@ -77,8 +77,8 @@ impl Leaving {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Left {
-    /// Why the record could not be withdrawn, if so. It is gone with its TTL.
-    pub withdrawal: Option<Error>,
+    /// Why the record could not be registered or withdrawn, if so. It is gone with its TTL.
+    pub error: Option<Error>,
     /// Requests that came after the record was gone.
     pub late: u64,
     /// Requests that were still under way at the end: 0 unless the limit was reached.
@@ -107,28 +107,42 @@ pub struct Left {
 pub async fn leave(register: &dyn Register, traffic: &Traffic, leaving: Leaving) -> Left {
     let began = Instant::now();
     let end = began + leaving.limit;
-    if let Some(attr) = &leaving.announce {
-        // Nobody need wait for what nobody has heard of.
-        let _ = timeout_at(began + leaving.limit / 3, announce(register, attr, &leaving)).await;
-    }
-    let withdrawal = match timeout_at(end, register.stop()).await {
-        Ok(stopped) => stopped.err(),
+    announced(register, &leaving).await;
+    let stopped = match timeout_at(end, register.stop()).await {
+        Ok(stopped) => stopped,
         // Once it was polled, it happens.
-        Err(_) => Some(Error::timed_out("stop", leaving.limit)),
+        Err(_) => Err(Error::timed_out("stop", leaving.limit)),
     };
-    if let Some(error) = &withdrawal {
-        tracing::warn!(%error, "the record could not be withdrawn while leaving");
+    drained(stopped, traffic, &leaving, began).await
+}
+
+/// The record is gone, or not: waits until nothing comes any more.
+pub(crate) async fn drained(
+    stopped: Result<(), Error>,
+    traffic: &Traffic,
+    leaving: &Leaving,
+    began: Instant,
+) -> Left {
+    if let Err(error) = &stopped {
+        tracing::warn!(%error, "leaving, though the record may be there until its TTL has passed");
     }
     let before = traffic.requests();
     let settled = async {
         sleep(leaving.settle).await;
         traffic.quiet(leaving.quiet).await;
     };
-    let is_quiet = timeout_at(end, settled).await.is_ok();
+    let is_quiet = timeout_at(began + leaving.limit, settled).await.is_ok();
     let (late, in_flight) = (traffic.requests() - before, traffic.in_flight());
-    let left = Left { withdrawal, late, in_flight, is_quiet, took: began.elapsed() };
+    let left = Left { error: stopped.err(), late, in_flight, is_quiet, took: began.elapsed() };
     tracing::info!(late, in_flight, took = ?left.took, "left");
     left
+}
+
+/// Says that we leave, and waits until that was heard, for a third of the limit at most.
+pub(crate) async fn announced(register: &dyn Register, leaving: &Leaving) {
+    if let Some(attr) = &leaving.announce {
+        let _ = timeout(leaving.limit / 3, announce(register, attr, leaving)).await;
+    }
 }
 
 async fn announce(register: &dyn Register, attr: &str, leaving: &Leaving) {

@@ -38,6 +38,7 @@ mod leaving;
 mod outgoing;
 mod pool;
 mod send;
+mod serve;
 mod traffic;
 
 pub use discox_balance::{Options, Policy, Status};
@@ -49,6 +50,7 @@ pub use crate::{
     error::Error,
     leaving::{Leaving, Left, leave},
     outgoing::{Repeatable, RequestBody},
+    serve::{serve, terminated},
     traffic::{Counted, Traffic},
 };
 

@@ -9,15 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use axum::Router;
 use bytes::Bytes;
-use discox_core::{EndpointCacher, Event, LiteEndpoint};
-use discox_http::{Channel, Error, Leaving, Protocol, Repeatable, leave};
+use discox_core::{EndpointCacher, Event, LiteEndpoint, RegisterConfig};
+use discox_http::{Channel, Error, Leaving, Protocol, Repeatable, Traffic, leave, serve};
 use h2::Reason;
 use http_body_util::Full;
 use shop::{DEADLINE, Server, ask, channel, get, options, registry, under_load};
 use std::sync::Arc;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
@@ -118,7 +119,7 @@ async fn a_rolling_restart_with_leave_fails_no_request() -> Result<()> {
                     .settle(Duration::from_millis(50))
                     .quiet(Duration::from_millis(100));
                 let left = leave(&*old.register, &old.traffic, leaving).await;
-                assert!(left.is_quiet && left.withdrawal.is_none(), "{left:?}");
+                assert!(left.is_quiet && left.error.is_none(), "{left:?}");
                 assert_eq!(left.in_flight, 0);
                 old.shut_down().await?;
             }
@@ -237,5 +238,39 @@ async fn health_checks_are_no_traffic() -> Result<()> {
     assert_eq!(server.traffic.requests(), 0);
     ask(&channel, get("/orders")).await?;
     assert_eq!((server.traffic.requests(), server.traffic.in_flight()), (1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_registered_while_it_serves_and_gone_before_it_ends() -> Result<()> {
+    let registry = registry()?;
+    let (stays, orders) = (Server::start(&registry, "").await?, registry.watch("orders")?);
+    let (listener, traffic) = (TcpListener::bind("127.0.0.1:0").await?, Traffic::new());
+    let register = registry.register(RegisterConfig {
+        service_name: "orders".into(),
+        service_endpoint: listener.local_addr()?.to_string(),
+        ..Default::default()
+    })?;
+    let channel = channel(&orders, Protocol::Http1);
+    let app = Router::new().fallback(async || "here").layer(traffic.clone());
+    let leaving = Leaving::default().settle(Duration::from_millis(50)).quiet(Duration::from_millis(50));
+    let (end, told) = oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        let told = async { drop(told.await) };
+        serve(register, traffic, leaving, told, |shutdown| {
+            axum::serve(listener, app).with_graceful_shutdown(shutdown)
+        })
+        .await
+    });
+    timeout(DEADLINE, channel.ready(2)).await?;
+    let (left, seen) = under_load(&channel, 4, async {
+        end.send(()).ok().context("it has ended")?;
+        anyhow::Ok(timeout(DEADLINE, serving).await???)
+    })
+    .await?;
+    let left = left?;
+    assert!(left.is_quiet && left.error.is_none() && left.in_flight == 0, "{left:?}");
+    assert_eq!((seen.failed.len(), seen.broken), (0, 0), "{seen:?}");
+    assert_eq!(orders.list(), [stays.endpoint.clone()]);
     Ok(())
 }

@@ -92,6 +92,10 @@
 //! | `consulrs` | `discox::consul` on the client crate of that name; building it needs OpenSSL's headers | no |
 //! | `memory` | `discox::memory`, the embedded backend, for tests and a first run | yes |
 //! | `full` | `etcd`, `zookeeper` and `consul` | no |
+//! | `balance` | `discox::balance`: picks, and balanced connections over a transport of your own | no |
+//! | `http` | `discox::http`: a balanced channel over HTTP/1.1 or HTTP/2, and leaving without a failed request | no |
+//! | `tonic` | `discox::tonic`: a balanced channel for clients that tonic generates | no |
+//! | `tower` | `discox::balance::Discovered`, a stream that tower's own balancers follow | no |
 //! | `serde` | serde's traits on the configuration, durations as `"5s"` | no |
 //! | `cli` | the command line program `discox`, on Unix | no |
 //!
@@ -105,13 +109,19 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "balance")]
+pub use discox_balance as balance;
 #[cfg(any(feature = "consul", feature = "consulrs"))]
 pub use discox_consul as consul;
 pub use discox_core::prelude::*;
 #[cfg(feature = "etcd")]
 pub use discox_etcd as etcd;
+#[cfg(feature = "http")]
+pub use discox_http as http;
 #[cfg(feature = "memory")]
 pub use discox_memory as memory;
+#[cfg(feature = "tonic")]
+pub use discox_tonic as tonic;
 #[cfg(any(feature = "zookeeper", feature = "zookeeper-async"))]
 pub use discox_zookeeper as zookeeper;
 

@@ -1,6 +1,11 @@
 //! Deregistering, which is begun once and may be waited for in several places.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use discox::{Register, Result};
 use tokio::{sync::watch, time::timeout};
@@ -39,17 +44,25 @@ impl Leaving {
 
     /// Cancel-safe: what has begun goes on.
     async fn outcome(&mut self) -> Result<()> {
-        let registration = &self.registration;
-        let under_way = self.under_way.get_or_insert_with(|| {
-            let (sender, outcome) = watch::channel(None);
-            let registration = registration.clone();
-            tokio::spawn(async move { sender.send_replace(Some(registration.stop().await)) });
-            outcome
-        });
+        let under_way = match &mut self.under_way {
+            Some(under_way) => under_way,
+            none => none.insert(stop(self.registration.clone()).await),
+        };
         match under_way.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(outcome)) => outcome.clone(),
             // The runtime has ended; nobody will read this.
             _ => Ok(()),
         }
     }
+}
+
+/// Begins to stop it. Once that was polled it happens, so it is polled here: a task may begin late.
+async fn stop(registration: Arc<dyn Register>) -> watch::Receiver<Option<Result<()>>> {
+    let (sender, outcome) = watch::channel(None);
+    let mut stopping = Box::pin(async move { registration.stop().await });
+    match poll_fn(|cx| Poll::Ready(stopping.as_mut().poll(cx))).await {
+        Poll::Ready(stopped) => drop(sender.send_replace(Some(stopped))),
+        Poll::Pending => drop(tokio::spawn(async move { sender.send_replace(Some(stopping.await)) })),
+    }
+    outcome
 }
