@@ -271,6 +271,6 @@ async fn a_server_is_registered_while_it_serves_and_gone_before_it_ends() -> Res
     let left = left?;
     assert!(left.is_quiet && left.error.is_none() && left.in_flight == 0, "{left:?}");
     assert_eq!((seen.failed.len(), seen.broken), (0, 0), "{seen:?}");
-    assert_eq!(orders.list(), [stays.endpoint.clone()]);
+    assert_eq!(orders.list(), std::slice::from_ref(&stays.endpoint));
     Ok(())
 }

@@ -150,3 +150,35 @@ fn a_backend_that_is_not_compiled_in_is_named() -> Result<()> {
     assert!(!output.status.success() && told.contains("Cargo feature `etcd`"), "{told}");
     Ok(())
 }
+
+#[cfg(feature = "tonic")]
+#[test]
+fn tonic_shop_spreads_calls_and_loses_none() -> Result<()> {
+    let mut example = Example::start(env!("CARGO_BIN_EXE_tonic_shop"))?;
+    example.line("weights 1, 2 and 3: ")?;
+    for weight in 1..=3 {
+        ensure!(example.read.last().is_some_and(|line| line.contains(&format!("\"weight {weight}\""))));
+    }
+    example.line("the first is killed: ")?;
+    ensure!(example.read.last().is_some_and(|line| !line.contains("weight 1")), "{:?}", example.read);
+    example.line("the second leaves: ")?;
+    ensure!(example.read.last().is_some_and(|line| line.contains(", 0 failed")), "{:?}", example.read);
+    example.ends()
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn http_shop_answers_and_leaves() -> Result<()> {
+    let mut example = Example::start(env!("CARGO_BIN_EXE_http_shop"))?;
+    example.line("200 OK: order 3")?;
+    example.line("the service has left: 0 requests came late")?;
+    example.ends()
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn pick_goes_by_weight() -> Result<()> {
+    let mut example = Example::start(env!("CARGO_BIN_EXE_pick"))?;
+    example.line(r#"{"weight 1": 100, "weight 2": 200}"#)?;
+    example.ends()
+}

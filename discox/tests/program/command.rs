@@ -21,7 +21,9 @@ pub(crate) struct Ended {
 
 /// The command, without any setting of the one who runs the tests.
 pub(crate) fn discox(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_discox"));
+    // Whoever runs the tests may ignore SIGHUP, as `nohup` makes it, and a shell cannot trap what is ignored.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_discox")]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DISCOX_") {
             command.env_remove(name);
