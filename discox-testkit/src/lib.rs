@@ -1,7 +1,7 @@
 //! What discox's own tests stand on: real registries ([`server`]), a TCP proxy that misbehaves on demand
 //! ([`proxy`]), waiting without sleeping ([`wait`]), the suite that every backend must pass ([`conformance`]),
 //! the suite of faults that every backend must survive ([`faults`]), the suite of registries that mean no good
-//! ([`hostile`]), and fuzzing ([`fuzz`]).
+//! ([`hostile`]), fuzzing ([`fuzz`]), and a gRPC service to be registered ([`grpc`]).
 //!
 //! The servers come from `scripts/fetch-test-servers`; this crate is not published.
 
@@ -10,6 +10,7 @@ mod client;
 pub mod conformance;
 pub mod faults;
 pub mod fuzz;
+pub mod grpc;
 pub mod hostile;
 pub mod proxy;
 pub mod secured;

@@ -10,72 +10,19 @@ use std::{
 
 use anyhow::{Context, Result};
 use discox_core::{EndpointCacher, Event, LiteEndpoint, RegisterConfig, RegistryConfig};
+use discox_testkit::grpc::{Orders, ServingStatus, call, client};
 use discox_tonic::{Channel, How, Options, Wish};
-use tokio::{runtime::Runtime, sync::oneshot, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, transport::Server as Tonic};
-use tonic_health::{
-    ServingStatus,
-    pb::{HealthCheckRequest, health_client::HealthClient},
-    server::HealthReporter,
-};
+use tokio::time::timeout;
+use tonic::{Code, Request};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 /// Within this time everything happens that should.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A tonic server on a runtime of its own, so that it can be killed.
-struct Server {
-    endpoint: String,
-    reporter: HealthReporter,
-    runtime: Option<Runtime>,
-    shutdown: Option<oneshot::Sender<()>>,
-}
-
-impl Server {
-    async fn start() -> Result<Self> {
-        Self::at("127.0.0.1:0").await
-    }
-
-    async fn at(address: &str) -> Result<Self> {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let endpoint = listener.local_addr()?.to_string();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (reporter, service) = tonic_health::server::health_reporter();
-        let (shutdown, told) = oneshot::channel::<()>();
-        runtime.spawn(async move {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let told = async { drop(told.await) };
-            let serving = Tonic::builder().add_service(service);
-            serving.serve_with_incoming_shutdown(TcpListenerStream::new(listener), told).await?;
-            anyhow::Ok(())
-        });
-        Ok(Self { endpoint, reporter, runtime: Some(runtime), shutdown: Some(shutdown) })
-    }
-
-    /// As `kill -9` does to the process.
-    fn kill(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-
-    /// By GOAWAY: what is under way may end.
-    fn shut_down(&mut self) {
-        self.shutdown.take();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn cache(servers: &[&Server]) -> Arc<LiteEndpoint> {
+fn cache(servers: &[&Orders]) -> Arc<LiteEndpoint> {
     let cache = Arc::new(LiteEndpoint::new());
     for server in servers {
-        cache.add_or_update(&server.endpoint, b"");
+        cache.add_or_update(server.endpoint(), b"");
     }
     cache.on_event(&Event::Synced);
     cache
@@ -90,19 +37,19 @@ fn channel(cache: &Arc<LiteEndpoint>) -> Channel {
 }
 
 async fn check(channel: &Channel) -> Result<(), tonic::Status> {
-    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.map(drop)
+    call(&client(channel)).await
 }
 
 #[tokio::test]
 async fn from_a_registry_to_an_answer_in_three_lines() -> Result<()> {
-    let server = Server::start().await?;
+    let server = Orders::start()?;
     let registry = discox_memory::connect(RegistryConfig {
         backend_endpoints: vec!["memory://three-lines".into()],
         ..Default::default()
     })?;
     let register = registry.register(RegisterConfig {
         service_name: "orders".into(),
-        service_endpoint: server.endpoint.clone(),
+        service_endpoint: server.endpoint().to_owned(),
         ..Default::default()
     })?;
 
@@ -123,15 +70,15 @@ async fn from_a_registry_to_an_answer_in_three_lines() -> Result<()> {
 /// tonic#1581: updates are not read while no call comes.
 #[tokio::test]
 async fn after_updates_without_a_call_the_newest_endpoint_answers() -> Result<()> {
-    let (old, new) = (Server::start().await?, Server::start().await?);
+    let (old, new) = (Orders::start()?, Orders::start()?);
     let cache = cache(&[&old]);
     let channel = channel(&cache);
     timeout(DEADLINE, channel.ready(1)).await?;
     for i in 0..5_000 {
-        cache.add_or_update(&old.endpoint, format!("{{\"weight\":{i}}}").as_bytes());
+        cache.add_or_update(old.endpoint(), format!("{{\"weight\":{i}}}").as_bytes());
     }
-    cache.delete(&old.endpoint);
-    cache.add_or_update(&new.endpoint, b"");
+    cache.delete(old.endpoint());
+    cache.add_or_update(new.endpoint(), b"");
     let begun = Instant::now();
     check(&channel).await?;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
@@ -142,7 +89,7 @@ async fn after_updates_without_a_call_the_newest_endpoint_answers() -> Result<()
 /// tonic#2839 and #643: dead endpoints stay ready, and are dialled without a pause.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_endpoint_is_not_called_and_dialled_with_pauses() -> Result<()> {
-    let (mut dead, live) = (Server::start().await?, Server::start().await?);
+    let (mut dead, live) = (Orders::start()?, Orders::start()?);
     let cache = cache(&[&dead, &live]);
     let channel = channel(&cache);
     timeout(DEADLINE, channel.ready(2)).await?;
@@ -204,13 +151,13 @@ async fn an_empty_list_is_told_at_once_and_a_deadline_holds() -> Result<()> {
 /// `balance_list` panics above 1,024 endpoints.
 #[tokio::test]
 async fn more_than_a_thousand_endpoints_are_no_panic() -> Result<()> {
-    let server = Server::start().await?;
+    let server = Orders::start()?;
     let cache = cache(&[]);
     for i in 0..2_000 {
         // Nobody listens there.
         cache.add_or_update(&format!("127.1.{}.{}:9", i / 250, 1 + i % 250), b"");
     }
-    cache.add_or_update(&server.endpoint, b"");
+    cache.add_or_update(server.endpoint(), b"");
     let channel = channel(&cache);
     timeout(2 * DEADLINE, channel.ready(1)).await?;
     check(&channel).await?;
@@ -221,17 +168,17 @@ async fn more_than_a_thousand_endpoints_are_no_panic() -> Result<()> {
 /// `balance_channel` connects anew when an attr changes.
 #[tokio::test]
 async fn an_attr_is_no_new_connection_and_breaks_no_stream() -> Result<()> {
-    let server = Server::start().await?;
+    let server = Orders::start()?;
     let cache = cache(&[&server]);
     let channel = channel(&cache);
     let mut client = HealthClient::new(channel.clone());
     let mut stream = client.watch(HealthCheckRequest::default()).await?.into_inner();
     timeout(DEADLINE, stream.message()).await??.context("no first message")?;
     for weight in 1..=1_000 {
-        cache.add_or_update(&server.endpoint, format!("{{\"weight\":{weight}}}").as_bytes());
+        cache.add_or_update(server.endpoint(), format!("{{\"weight\":{weight}}}").as_bytes());
     }
     check(&channel).await?;
-    server.reporter.set_service_status("", ServingStatus::NotServing).await;
+    server.reporter().set_service_status("", ServingStatus::NotServing).await;
     timeout(DEADLINE, stream.message()).await??.context("the stream has ended")?;
     assert_eq!((channel.status().connects, channel.status().in_flight), (1, 1));
     drop(stream);
@@ -247,7 +194,7 @@ async fn an_attr_is_no_new_connection_and_breaks_no_stream() -> Result<()> {
 /// By GOAWAY, under load: no call fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_shuts_down_in_order_fails_no_call() -> Result<()> {
-    let (mut first, second) = (Server::start().await?, Server::start().await?);
+    let (mut first, second) = (Orders::start()?, Orders::start()?);
     let cache = cache(&[&first, &second]);
     let channel = channel(&cache);
     timeout(DEADLINE, channel.ready(2)).await?;
@@ -273,8 +220,8 @@ async fn a_server_that_shuts_down_in_order_fails_no_call() -> Result<()> {
 /// A peer that says nothing any more, with its connection open: what `kill -STOP` does.
 #[tokio::test]
 async fn a_server_that_hangs_is_left_by_the_keep_alive() -> Result<()> {
-    let server = Server::start().await?;
-    let proxy = discox_testkit::proxy::Proxy::to(server.endpoint.clone()).await?;
+    let server = Orders::start()?;
+    let proxy = discox_testkit::proxy::Proxy::to(server.endpoint().to_owned()).await?;
     let cache = cache(&[]);
     cache.add_or_update(proxy.address(), b"");
     let channel =
