@@ -73,6 +73,6 @@ impl Consul {
 
     /// The agent answers, and knows of no leader.
     pub(crate) fn leaderless(&self) -> Error {
-        self.here(Error::new(ErrorKind::Unavailable, "the cluster has no leader"))
+        self.here(Error::new(ErrorKind::Unavailable, "the cluster has no leader").answered())
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn translate(fault: Fault, settings: &ConnectionConfig) -> Error {
             enterprise_only(&said, settings)
         }
         Fault::Rejected(said) => Error::new(ErrorKind::Config, answered(400, &said)),
-        Fault::Status(status, said) => Error::new(kind_of(status), answered(status, &said)),
+        Fault::Status(status, said) => Error::new(kind_of(status), answered(status, &said)).answered(),
         Fault::TimedOut(limit) => Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}")),
         Fault::TooLarge(limit) => {
             Error::new(ErrorKind::TooLarge, format!("the list is longer than {limit} bytes"))

@@ -28,7 +28,9 @@ pub(crate) async fn put(link: &Consul, registration: &Registration) -> Result<()
     writing.done(token);
     // A check that was critical stays critical although it is registered as passing.
     if is_ttl(registration) && !pass(link, registration).await? {
-        return Err(link.here(Error::new(ErrorKind::Unavailable, "the record was removed at once")));
+        return Err(
+            link.here(Error::new(ErrorKind::Unavailable, "the record was removed at once").answered())
+        );
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ pub(crate) async fn restored(link: &Consul) -> Error {
             Ok(index) if is_restored(last, index, began.elapsed(), hold.wait) => {
                 let message =
                     "Consul has let go of its queries: an earlier state of the catalogue was restored";
-                return link.here(Error::new(ErrorKind::Unavailable, message));
+                return link.here(Error::new(ErrorKind::Unavailable, message).answered());
             }
             Ok(index) => {
                 // The first query is not held.

@@ -49,7 +49,7 @@ impl ConsulSource {
         let message = format!(
             "the index went back from {from} to {to}: Consul has lost its state, or an earlier one was restored"
         );
-        self.link.here(Error::new(ErrorKind::Unavailable, message))
+        self.link.here(Error::new(ErrorKind::Unavailable, message).answered())
     }
 
     fn datacenter(&self) -> Option<&str> {

@@ -24,7 +24,14 @@ pub(crate) fn translate(error: ClientError, identified: bool) -> Error {
         Some(denial) => Error::denied(denial, message),
         None => Error::new(kind, message),
     };
+    let translated = if is_answer(&error) { translated.answered() } else { translated };
     translated.caused_by(error)
+}
+
+/// Whether etcd itself says so: a broken connection comes as Unknown, Internal or Cancelled.
+fn is_answer(error: &ClientError) -> bool {
+    let ClientError::GRpcStatus(status) = error else { return false };
+    !matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled) && status.source().is_none()
 }
 
 /// What we have found out about TLS ourselves, on whichever way it has come here. That the server does
@@ -73,7 +80,7 @@ pub(crate) fn cancelled(reason: &str, compact_revision: i64) -> Error {
     match denial_in(reason) {
         Some(denial) => Error::denied(denial, message),
         None if is_denial(reason) => Error::new(ErrorKind::Denied, message),
-        None => Error::new(ErrorKind::Unavailable, message),
+        None => Error::new(ErrorKind::Unavailable, message).answered(),
     }
 }
 

@@ -66,8 +66,10 @@ impl Etcd {
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        Err(self
-            .here(Error::new(ErrorKind::Unavailable, "other writers keep changing this key, or our lease")))
+        Err(self.here(
+            Error::new(ErrorKind::Unavailable, "other writers keep changing this key, or our lease")
+                .answered(),
+        ))
     }
 
     async fn put_anyway(&self, key: &str, attr: &str, lease: Lease) -> Result<Written, ClientError> {
@@ -131,7 +133,7 @@ impl Etcd {
                 return Ok(());
             }
         }
-        Err(self.here(Error::new(ErrorKind::Unavailable, "other writers keep changing this key")))
+        Err(self.here(Error::new(ErrorKind::Unavailable, "other writers keep changing this key").answered()))
     }
 
     /// Deletes a record if it was last written at this revision, and says whether it was.

@@ -107,7 +107,9 @@ impl Connector {
         let reasons: Vec<_> =
             reasons.iter().map(|(member, why)| format!("{member}: {}", why.message())).collect();
         let kind = if is_wrong { ErrorKind::Protocol } else { ErrorKind::Unavailable };
-        Error::new(kind, format!("no member accepts a session ({})", reasons.join("; "))).caused_by(error)
+        // Why, is said of each: what else to ask is plain.
+        let message = format!("no member accepts a session ({})", reasons.join("; "));
+        Error::new(kind, message).answered().caused_by(error)
     }
 
     async fn ask_within(&self, member: &str, security: &Security) -> Error {

@@ -221,5 +221,5 @@ impl Zookeeper {
 }
 
 fn contended() -> Error {
-    Error::new(ErrorKind::Unavailable, "others kept changing the service at the same moment")
+    Error::new(ErrorKind::Unavailable, "others kept changing the service at the same moment").answered()
 }

@@ -106,6 +106,8 @@ struct Inner {
     field: Option<&'static str>,
     denial: Option<Denial>,
     message: String,
+    /// The registry itself has said so.
+    is_answer: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -121,6 +123,7 @@ impl Error {
             field: None,
             denial: None,
             message: message.into(),
+            is_answer: false,
             source: None,
         }))
     }
@@ -181,6 +184,13 @@ impl Error {
     #[must_use]
     pub fn with_subject(mut self, subject: impl fmt::Display) -> Self {
         self.edit().subject = Some(subject.to_string());
+        self
+    }
+
+    /// The registry itself has said so: to ask whether it runs is no advice.
+    #[must_use]
+    pub fn answered(mut self) -> Self {
+        self.edit().is_answer = true;
         self
     }
 
@@ -247,7 +257,8 @@ impl fmt::Display for Error {
             (None, None) => {}
         }
         Harmless(&inner.message, LONGEST_MESSAGE).fmt(f)?;
-        match inner.denial.map(Denial::advice).or(inner.kind.advice()) {
+        let advice = inner.denial.map(Denial::advice).or(inner.kind.advice());
+        match advice.filter(|_| !(inner.is_answer && inner.kind == ErrorKind::Unavailable)) {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),
         }
@@ -327,5 +338,13 @@ mod tests {
     fn keeps_its_source() {
         let error = Error::new(ErrorKind::Protocol, "bad answer").caused_by(std::fmt::Error);
         assert!(StdError::source(&error).is_some());
+    }
+
+    #[test]
+    fn who_has_answered_is_not_asked_whether_he_runs() {
+        let error = Error::new(ErrorKind::Unavailable, "no leader");
+        assert!(error.to_string().contains("running"), "{error}");
+        assert_eq!(error.answered().to_string(), "no leader");
+        assert!(Error::denied(Denial::MissingRights, "no").answered().to_string().contains("no ("));
     }
 }

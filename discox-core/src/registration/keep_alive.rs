@@ -242,7 +242,7 @@ impl<L: Link> KeepAlive<L> {
             Loss::Denied => ErrorKind::Denied,
             Loss::Gone | Loss::Altered | Loss::Unconfirmed => ErrorKind::Unavailable,
         };
-        let error = Error::new(kind, format!("the record is {loss}")).with_subject(&self.record);
+        let error = Error::new(kind, format!("the record is {loss}")).answered().with_subject(&self.record);
         let error = self.shared.place(error);
         self.lose(&error);
         if kind == ErrorKind::Denied { Err(error) } else { Ok(()) }

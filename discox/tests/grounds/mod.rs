@@ -71,7 +71,8 @@ fn makers(backend: BackendType) -> Makers {
         BackendType::Etcd => on!(Etcd),
         BackendType::Zookeeper => on!(Zookeeper),
         BackendType::Consul => on!(Consul),
-        _ => on!(Memory),
+        BackendType::Memory => on!(Memory),
+        other => unreachable!("no ground for {other}: add one"),
     }
 }
 
