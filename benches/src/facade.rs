@@ -25,7 +25,9 @@ impl Discox {
     pub fn new(backend: BackendType, address: &str, heart_beat: Duration, guard: bool) -> Result<Self> {
         let session_timeout = (backend == BackendType::Zookeeper).then_some(Duration::from_secs(30));
         let zookeeper = ZookeeperOptions { session_timeout, guard, ..Default::default() };
-        let connection = ConnectionConfig { zookeeper, ..Default::default() };
+        // A busy machine is slow, and no benchmark fails of it.
+        let request_timeout = Duration::from_secs(60);
+        let connection = ConnectionConfig { zookeeper, request_timeout, ..Default::default() };
         let config = RegistryConfig {
             backend_type: backend,
             backend_endpoints: vec![address.into()],

@@ -77,17 +77,18 @@ where
         self.balanced
             .call(how, outgoing, |pick, outgoing| {
                 let authority = self.origin.as_deref();
-                send(pick, outgoing, move |uri, endpoint| address(uri, &self.scheme, authority, endpoint))
+                send(pick, outgoing, move |uri, endpoint| {
+                    address(uri, &self.scheme, authority.or(endpoint));
+                })
             })
             .await
     }
 }
 
 /// Where a request goes: requests name a path, and what stands before it is for the endpoint.
-fn address(uri: &mut Uri, scheme: &Scheme, origin: Option<&Authority>, endpoint: &str) {
+fn address(uri: &mut Uri, scheme: &Scheme, authority: Option<&Authority>) {
     let mut parts = std::mem::take(uri).into_parts();
-    let named = parts.authority.take();
-    parts.authority = named.or_else(|| origin.cloned()).or_else(|| endpoint.parse().ok());
+    parts.authority = parts.authority.or_else(|| authority.cloned());
     parts.scheme = Some(scheme.clone());
     parts.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
     *uri = Uri::from_parts(parts).unwrap_or_default();

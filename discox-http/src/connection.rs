@@ -3,11 +3,11 @@
 use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use discox_balance::{Connect, Connected, Connection, Target};
-use http::{Request, Response};
+use futures_util::future::BoxFuture;
+use http::{Request, Response, uri::Authority};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http2},
-    rt::Executor,
 };
 use hyper_util::rt::TokioTimer;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::{
     Protocol,
     dial::Dial,
-    executor::Alive,
+    executor::{Http2Tasks, Running},
     outgoing::{RequestBody, Resendable},
     pool::{Lease, Pool},
 };
@@ -29,11 +29,17 @@ pub(crate) struct Http<B> {
 }
 
 /// A connection to one endpoint; with HTTP/1.1, as many as there are requests.
-pub(crate) enum Link<B: RequestBody> {
+pub(crate) struct Link<B: RequestBody> {
+    wire: Wire<B>,
+    /// The endpoint, as requests name it.
+    authority: Option<Authority>,
+}
+
+enum Wire<B: RequestBody> {
     /// One after the other.
     Http1(Pool<B>),
     /// All at once.
-    Http2(http2::SendRequest<Resendable<B>>, Alive),
+    Http2(http2::SendRequest<Resendable<B>>, Running),
 }
 
 /// What came of a request: the answer, and what it came over, where that can be used again.
@@ -65,13 +71,15 @@ where
         let (dial, target, keep_alive) = (self.dial.clone(), target.clone(), self.keep_alive);
         let protocol = self.protocol;
         async move {
-            match protocol {
+            let authority = target.endpoint().parse().ok();
+            let (wire, closed) = match protocol {
                 Protocol::Http1 => {
                     let (pool, closed) = Pool::open(dial, target).await?;
-                    Ok(Connected { connection: Link::Http1(pool), closed })
+                    (Wire::Http1(pool), closed)
                 }
-                Protocol::Http2 => http2(&dial, &target, keep_alive).await,
-            }
+                Protocol::Http2 => http2(&dial, &target, keep_alive).await?,
+            };
+            Ok(Connected { connection: Link { wire, authority }, closed })
         }
     }
 }
@@ -80,20 +88,20 @@ async fn http2<B>(
     dial: &Dial,
     target: &Target,
     keep_alive: Option<Duration>,
-) -> Result<Connected<Link<B>>, String>
+) -> Result<(Wire<B>, BoxFuture<'static, ()>), String>
 where
     B: RequestBody,
 {
     let io = dial.reach(target).await?;
-    let alive = Alive::default();
-    let mut builder = http2::Builder::new(alive.tasks());
+    let tasks = Http2Tasks::default();
+    let mut builder = http2::Builder::new(tasks.clone());
     builder.timer(TokioTimer::new()).keep_alive_interval(keep_alive).keep_alive_while_idle(true);
     if let Some(limit) = keep_alive {
         builder.keep_alive_timeout(limit);
     }
     let (sender, connection) = builder.handshake(io).await.map_err(|error| error.to_string())?;
     let (ended, closed) = oneshot::channel::<()>();
-    alive.tasks().execute(async move {
+    let requests = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an HTTP/2 connection ended");
         }
@@ -103,7 +111,7 @@ where
         // Nothing is sent: it is dropped when the task ends, or is ended.
         let _ = closed.await;
     });
-    Ok(Connected { connection: Link::Http2(sender, alive), closed })
+    Ok((Wire::Http2(sender, Running::new(tasks, &requests)), closed))
 }
 
 impl<B> Link<B>
@@ -111,8 +119,8 @@ where
     B: RequestBody,
 {
     pub(crate) async fn send(&self, request: Request<Resendable<B>>) -> Result<Sent<B>, NotSent<B>> {
-        match self {
-            Self::Http1(pool) => {
+        match &self.wire {
+            Wire::Http1(pool) => {
                 let mut lease = match pool.lease().await {
                     Ok(lease) => lease,
                     Err(why) => return Err(NotSent::NotConnected(request, why)),
@@ -120,16 +128,25 @@ where
                 let answer = lease.send(request).await.map_err(NotSent::Failed)?;
                 Ok((answer, Some(lease)))
             }
-            Self::Http2(sender, _) => {
+            Wire::Http2(sender, _) => {
                 let answer = sender.clone().try_send_request(request).await.map_err(NotSent::Failed)?;
                 Ok((answer, None))
             }
         }
     }
 
+    /// The endpoint, as requests name it.
+    pub(crate) fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    pub(crate) fn is_http1(&self) -> bool {
+        matches!(self.wire, Wire::Http1(_))
+    }
+
     /// An answer was read to its end.
     pub(crate) fn give_back(&self, lease: Lease<B>) {
-        if let Self::Http1(pool) = self {
+        if let Wire::Http1(pool) = &self.wire {
             pool.give_back(lease);
         }
     }
@@ -140,16 +157,16 @@ where
     B: RequestBody,
 {
     fn is_open(&self) -> bool {
-        match self {
-            Self::Http1(pool) => pool.is_open(),
-            Self::Http2(sender, _) => !sender.is_closed(),
+        match &self.wire {
+            Wire::Http1(pool) => pool.is_open(),
+            Wire::Http2(sender, _) => !sender.is_closed(),
         }
     }
 
     fn close(&self) {
-        match self {
-            Self::Http1(pool) => pool.close(),
-            Self::Http2(_, alive) => alive.end(),
+        match &self.wire {
+            Wire::Http1(pool) => pool.close(),
+            Wire::Http2(_, running) => running.end(),
         }
     }
 }

@@ -15,7 +15,6 @@ use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
-    rt::Executor,
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -123,7 +122,7 @@ impl<B: RequestBody> Pool<B> {
         let (sender, connection) = http1::handshake(io).await.map_err(|error| error.to_string())?;
         let open = Open::new(&self.state);
         let is_left = open.is_left.clone();
-        self.alive.tasks().execute(async move {
+        self.alive.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP/1.1 connection ended");
             }

@@ -6,6 +6,7 @@ use discox_balance::{Failed, Pick};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, HOST},
+    uri::Authority,
 };
 
 use crate::{
@@ -18,14 +19,14 @@ use crate::{
 pub(crate) async fn send<B>(
     pick: Pick<Link<B>>,
     outgoing: Outgoing<B>,
-    address: impl FnOnce(&mut Uri, &str),
+    address: impl FnOnce(&mut Uri, Option<&Authority>),
 ) -> Result<Response<Answer<B>>, Failed<Outgoing<B>, Error>>
 where
     B: RequestBody,
 {
     let (mut request, spare) = outgoing.depart();
-    address(request.uri_mut(), pick.endpoint());
-    if matches!(pick.connection(), Link::Http1(_)) {
+    address(request.uri_mut(), pick.connection().authority());
+    if pick.connection().is_http1() {
         to_origin_form(&mut request);
     }
     let endpoint = || pick.endpoint().into();

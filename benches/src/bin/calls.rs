@@ -96,13 +96,13 @@ fn calls(round: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for endpoints in ENDPOINTS {
         let servers = Servers::start(endpoints)?;
-        let plain = runtime.block_on(plain(&servers.endpoints[..1]))?;
+        let one = runtime.block_on(plain(&servers.endpoints[..1]))?;
         let list = runtime.block_on(plain(&servers.endpoints))?;
         let discox = runtime.block_on(balanced(&servers.endpoints));
         for in_flight in IN_FLIGHT {
             let mut seen: [Vec<Round>; 3] = Default::default();
             for _ in 0..ROUNDS {
-                seen[0].push(runtime.block_on(load(plain.clone(), in_flight, round))?);
+                seen[0].push(runtime.block_on(load(one.clone(), in_flight, round))?);
                 seen[1].push(runtime.block_on(load(list.clone(), in_flight, round))?);
                 seen[2].push(runtime.block_on(load(discox.clone(), in_flight, round))?);
             }
