@@ -127,7 +127,7 @@ async fn plain(endpoints: &[String]) -> Result<transport::Channel> {
 }
 
 async fn balanced(endpoints: &[String]) -> Channel {
-    let channel = Channel::new(&cache(endpoints.iter().map(String::as_str)));
+    let channel = Channel::new(cache(endpoints.iter().map(String::as_str)));
     channel.ready(endpoints.len()).await;
     channel
 }
