@@ -179,3 +179,17 @@ async fn the_status_counts_outages_and_registrations() {
     let error = register.start().await.unwrap_err();
     assert!(error.to_string().contains(KEY), "{error}");
 }
+
+#[cfg(feature = "serde")]
+#[tokio::test(start_paused = true)]
+async fn a_status_is_serialized_with_ages() {
+    let world = World::start();
+    let register = connection(&world).register(numbered(0).0).unwrap();
+    register.start().await.unwrap();
+    sleep(SECOND / 2).await;
+    let status = serde_json::to_value(register.status()).unwrap();
+    assert_eq!((&status["state"], &status["outages"]), (&"registered".into(), &0.into()));
+    assert!((0.4..1.0).contains(&status["since_seconds"].as_f64().unwrap()), "{status}");
+    assert!(status["granted_ttl_seconds"].as_f64().unwrap() > 0.0, "{status}");
+    register.stop().await.unwrap();
+}

@@ -3,22 +3,37 @@
 use std::{fmt, time::Instant};
 
 use crate::Error;
+#[cfg(feature = "serde")]
+use crate::ages;
 
 /// What a registration is doing.
+///
+/// With feature `serde` it is serialized with ages in seconds instead of instants.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RegisterStatus {
     /// What it is doing.
     pub state: RegisterState,
     /// Since when.
+    #[cfg_attr(feature = "serde", serde(rename = "since_seconds", serialize_with = "ages::age"))]
     pub since: Instant,
     /// Attempts to connect or to register that failed since it was last registered.
     pub attempts: u32,
     /// What failed last, even when it is long mended.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "ages::text"))]
     pub last_error: Option<Error>,
     /// When the registry last confirmed the record.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "last_confirmed_seconds", serialize_with = "ages::age_of_some")
+    )]
     pub last_confirmed: Option<Instant>,
     /// How long the record outlives its process, as the registry granted it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "granted_ttl_seconds", serialize_with = "ages::seconds_of_some")
+    )]
     pub granted_ttl: Option<std::time::Duration>,
     /// How often, since `start`, the record was registered again after it was lost or taken over.
     pub registered_again: u64,
@@ -28,6 +43,7 @@ pub struct RegisterStatus {
 
 /// The states of a registration.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum RegisterState {
     /// Not started. Left by `start` and `stop`.
