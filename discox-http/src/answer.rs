@@ -14,27 +14,18 @@ use hyper::body::Incoming;
 use crate::{connection::Link, outgoing::RequestBody, pool::Lease, send::grpc_outcome};
 
 /// The body of an answer. Its request is in flight until it has ended or is dropped.
-pub struct Answer<B>
-where
-    B: RequestBody,
-{
+pub struct Answer<B: RequestBody> {
     body: Incoming,
     under_way: Option<UnderWay<B>>,
 }
 
 /// What the request holds.
-struct UnderWay<B>
-where
-    B: RequestBody,
-{
+struct UnderWay<B: RequestBody> {
     pick: Pick<Link<B>>,
     lease: Option<Lease<B>>,
 }
 
-impl<B> Answer<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Answer<B> {
     pub(crate) fn new(body: Incoming, pick: Pick<Link<B>>, lease: Option<Lease<B>>) -> Self {
         let mut answer = Self { body, under_way: Some(UnderWay { pick, lease }) };
         if answer.body.is_end_stream() {
@@ -55,10 +46,7 @@ where
     }
 }
 
-impl<B> Body for Answer<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Body for Answer<B> {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -94,10 +82,7 @@ where
     }
 }
 
-impl<B> fmt::Debug for Answer<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> fmt::Debug for Answer<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("endpoint", &self.endpoint()).finish_non_exhaustive()
     }

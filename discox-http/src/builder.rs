@@ -77,10 +77,7 @@ impl<B> Builder<B> {
     }
 }
 
-impl<B> Builder<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Builder<B> {
     /// The channel. No I/O here: connecting begins as soon as a runtime runs it.
     pub fn build(self) -> Channel<B> {
         let dial = Dial::new(self.tls, self.protocol == Protocol::Http2);

@@ -39,10 +39,7 @@ pub struct Wish(
     pub How,
 );
 
-impl<B> Channel<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Channel<B> {
     /// A channel with all defaults. No I/O.
     pub fn new(endpoints: impl Into<Endpoints>) -> Self {
         Self::builder(endpoints).build()
@@ -89,15 +86,13 @@ where
 fn address(uri: &mut Uri, scheme: &Scheme, authority: Option<&Authority>) {
     let mut parts = std::mem::take(uri).into_parts();
     parts.authority = parts.authority.or_else(|| authority.cloned());
-    parts.scheme = Some(scheme.clone());
+    // One is nothing without the other.
+    parts.scheme = parts.authority.as_ref().map(|_| scheme.clone());
     parts.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
     *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
-impl<B> Service<Request<B>> for Channel<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Service<Request<B>> for Channel<B> {
     type Response = Response<Answer<B>>;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Self::Response, Error>>;

@@ -46,7 +46,7 @@ enum Wire<B: RequestBody> {
 pub(crate) type Sent<B> = (Response<Incoming>, Option<Lease<B>>);
 
 /// Why none came.
-pub(crate) enum NotSent<B> {
+pub(crate) enum Unanswered<B> {
     /// There is no connection for it.
     NotConnected(Request<Resendable<B>>, String),
     Failed(TrySendError<Request<Resendable<B>>>),
@@ -58,10 +58,7 @@ impl<B> Http<B> {
     }
 }
 
-impl<B> Connect for Http<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Connect for Http<B> {
     type Connection = Link<B>;
 
     fn connect(
@@ -114,22 +111,19 @@ where
     Ok((Wire::Http2(sender, Running::new(tasks, &requests)), closed))
 }
 
-impl<B> Link<B>
-where
-    B: RequestBody,
-{
-    pub(crate) async fn send(&self, request: Request<Resendable<B>>) -> Result<Sent<B>, NotSent<B>> {
+impl<B: RequestBody> Link<B> {
+    pub(crate) async fn send(&self, request: Request<Resendable<B>>) -> Result<Sent<B>, Unanswered<B>> {
         match &self.wire {
             Wire::Http1(pool) => {
                 let mut lease = match pool.lease().await {
                     Ok(lease) => lease,
-                    Err(why) => return Err(NotSent::NotConnected(request, why)),
+                    Err(why) => return Err(Unanswered::NotConnected(request, why)),
                 };
-                let answer = lease.send(request).await.map_err(NotSent::Failed)?;
+                let answer = lease.send(request).await.map_err(Unanswered::Failed)?;
                 Ok((answer, Some(lease)))
             }
             Wire::Http2(sender, _) => {
-                let answer = sender.clone().try_send_request(request).await.map_err(NotSent::Failed)?;
+                let answer = sender.clone().try_send_request(request).await.map_err(Unanswered::Failed)?;
                 Ok((answer, None))
             }
         }
@@ -152,10 +146,7 @@ where
     }
 }
 
-impl<B> Connection for Link<B>
-where
-    B: RequestBody,
-{
+impl<B: RequestBody> Connection for Link<B> {
     fn is_open(&self) -> bool {
         match &self.wire {
             Wire::Http1(pool) => pool.is_open(),

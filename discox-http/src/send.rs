@@ -11,7 +11,7 @@ use http::{
 
 use crate::{
     Answer, Error,
-    connection::{Link, NotSent},
+    connection::{Link, Unanswered},
     outgoing::{Outgoing, RequestBody, Resendable},
 };
 
@@ -42,12 +42,12 @@ where
         Err(failed) => failed,
     };
     let mut failed = match failed {
-        NotSent::NotConnected(request, why) => {
+        Unanswered::NotConnected(request, why) => {
             pick.failure();
             let error = Error::NotConnected { endpoint: endpoint(), why };
             return Err(Failed { error, request: Some(spare.with(request.into_body())) });
         }
-        NotSent::Failed(failed) => failed,
+        Unanswered::Failed(failed) => failed,
     };
     let unsent = failed.take_message();
     let source = failed.into_error();

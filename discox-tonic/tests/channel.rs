@@ -239,3 +239,17 @@ async fn a_server_that_hangs_is_left_by_the_keep_alive() -> Result<()> {
     timeout(DEADLINE, back).await?;
     Ok(())
 }
+
+/// Its calls may end, but not go on for ever.
+#[tokio::test]
+async fn what_still_runs_on_a_removed_endpoint_is_ended_after_the_drain() -> Result<()> {
+    let server = Orders::start()?;
+    let cache = cache(&[&server]);
+    let channel = Channel::builder(&cache).options(options().drain(Duration::ZERO)).build();
+    let mut stream = client(&channel).watch(HealthCheckRequest::default()).await?.into_inner();
+    timeout(DEADLINE, stream.message()).await??.context("no first message")?;
+    cache.delete(server.endpoint());
+    let ended = timeout(DEADLINE, stream.message()).await?;
+    assert!(ended.is_err(), "{ended:?}");
+    Ok(())
+}
