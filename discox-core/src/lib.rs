@@ -23,6 +23,7 @@ mod config;
 mod connection;
 mod discovery;
 mod error;
+pub mod layout;
 mod lock;
 pub mod record;
 mod registration;
@@ -33,9 +34,9 @@ pub mod prelude {
     pub use crate::{
         BackendType, Changes, ClientCrate, ConnectionConfig, ConsulOptions, Denial, Derived, Discover,
         DiscoverConfig, DiscoverState, DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event,
-        Freshness, FreshnessState, LiteEndpoint, Pem, Reader, Register, RegisterConfig, RegisterState,
-        RegisterStatus, Registry, RegistryConfig, Result, Secret, Snapshot, TlsConfig, Update, Watching,
-        ZookeeperOptions,
+        Freshness, FreshnessState, Instance, InstanceId, Layout, LayoutOptions, LiteEndpoint, Payload, Pem,
+        Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
+        Secret, Snapshot, TlsConfig, Update, Watching, ZookeeperOptions,
     };
 }
 
@@ -49,5 +50,6 @@ pub use config::{
 };
 pub use discovery::{Derived, Discover, DiscoverState, DiscoverStatus, Loaded, Watching};
 pub use error::{Denial, Error, ErrorKind, Result};
+pub use layout::{Instance, InstanceId, Layout, LayoutOptions, Payload};
 pub use registration::{Register, RegisterState, RegisterStatus};
 pub use registry::{Connection, Registry};

@@ -4,13 +4,13 @@ use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::{DiscoverConfig, Error, RegisterConfig, Result};
 
 /// The longest service name, prefix or host name, in bytes.
-const LONGEST_NAME: usize = 255;
+pub(crate) const LONGEST_NAME: usize = 255;
 
 /// A service under a prefix: what discovery watches and registration files records under.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -175,6 +175,8 @@ pub struct Record {
     pub ttl: Duration,
     /// A check that the registry runs itself, where the backend can.
     pub health_check: Option<Arc<str>>,
+    /// When the incarnation began: what a record says of it is always the same.
+    pub began: SystemTime,
     key: Arc<str>,
 }
 
@@ -206,6 +208,7 @@ impl Record {
             period,
             ttl,
             health_check: config.health_check_endpoint.as_deref().map(Arc::from),
+            began: SystemTime::now(),
         })
     }
 
@@ -255,7 +258,7 @@ fn parse_name(name: &str) -> Result<&str> {
 
 /// What no registry can store as a segment of a path (ZooKeeper is the strictest: its programmer's
 /// guide, "The ZooKeeper Data Model", lists what a path must not contain).
-fn wrong_segment(segment: &str) -> Option<&'static str> {
+pub(crate) fn wrong_segment(segment: &str) -> Option<&'static str> {
     let unstorable =
         |c: char| c.is_control() || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}');
     if matches!(segment, "." | "..") {
