@@ -25,6 +25,7 @@ mod scan_state;
 mod source;
 mod status;
 mod verify;
+mod why_gone;
 
 #[doc(hidden)]
 pub use agent::Consul;

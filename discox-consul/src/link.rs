@@ -43,6 +43,10 @@ impl Link for Consul {
         connector.agents.first(limit, |(agent, address)| Self::open(connector, *agent, address)).await
     }
 
+    fn member(&self) -> Option<String> {
+        self.connector.agent(self.agent).map(ToString::to_string)
+    }
+
     async fn keep(&self, liveness: &Liveness) -> Error {
         keep::keep(self, liveness).await
     }

@@ -111,8 +111,10 @@ async fn revived(link: &Consul, registration: &Registration) -> Result<bool> {
 fn stamp(record: &Record, replace: Replace, mine: Option<Stamp>, rivals: &[Rival]) -> Result<Stamp> {
     let newest = rivals.iter().filter_map(|rival| rival.stamp.as_ref()).max();
     if replace == Replace::OnlyOwn {
-        if rivals.iter().any(|rival| rival.alive && rival.stamp > mine) {
-            return Err(Error::new(ErrorKind::Superseded, "a later registration holds the endpoint"));
+        if let Some(rival) = rivals.iter().find(|rival| rival.alive && rival.stamp > mine) {
+            let by = rival.stamp.as_ref().map_or_else(String::new, Stamp::to_string);
+            let message = format!("a later registration holds the endpoint: {by}");
+            return Err(Error::new(ErrorKind::Superseded, message));
         }
         if let Some(mine) = mine.filter(|mine| newest <= Some(mine)) {
             return Ok(mine);

@@ -7,8 +7,8 @@ use std::{
 };
 
 use discox_core::{
-    Denial, Error, ErrorKind, Result,
-    backend::{Change, Exceeded, Listing, Source, WarnOnce, Watch, jittered},
+    Cause, Denial, Error, ErrorKind, Result,
+    backend::{Change, Exceeded, Listing, Source, WarnOnce, Watch, WhyGone, jittered},
     record::Service,
 };
 use tokio::time::{Instant, sleep_until};
@@ -19,6 +19,7 @@ use crate::{
     dedup_endpoints::dedup_endpoints,
     pacing::{self, Answered, Next, Position},
     query_slots::Watching,
+    why_gone::why_gone,
 };
 
 /// Discovery of one service: see [`discox_core::backend::Source`].
@@ -107,6 +108,7 @@ impl Source for ConsulSource {
             // The first change is reported at once.
             not_before: began,
             asked: None,
+            has_followed: false,
             _watching: self.link.slots.watching(),
             source: self.clone(),
         };
@@ -124,6 +126,8 @@ pub struct ConsulWatch {
     /// The query that is under way. It is kept when `next` is cancelled: the agent would go on with an
     /// abandoned one to its end.
     asked: Option<Asked>,
+    /// It has reported more than its list.
+    has_followed: bool,
     _watching: Watching,
 }
 
@@ -142,6 +146,7 @@ impl Watch for ConsulWatch {
         let ask = || Box::pin(source.clone().ask(position.index(), *had_instances, *not_before));
         let answer = self.asked.get_or_insert_with(|| ask()).await;
         self.asked = None;
+        self.has_followed = true;
         let Answer { health, began } = answer?;
         let (index, instances) = (health.index, health.instances.len());
         let (last, answered) = (self.position, Answered { index, instances, took: began.elapsed() });
@@ -156,5 +161,16 @@ impl Watch for ConsulWatch {
         self.had_instances = instances > 0;
         self.not_before = began + jittered(pause);
         Ok(changes)
+    }
+
+    fn why_gone(&mut self, endpoints: &[Arc<str>]) -> Option<WhyGone> {
+        let ConsulSource { link, service, include_warning, .. } = self.source.clone();
+        let (endpoints, is_first) = (endpoints.to_vec(), !self.has_followed);
+        Some(Box::pin(async move {
+            let mut causes = why_gone(link, service, include_warning, endpoints).await;
+            // Of what is missing from a first list it is not known whether it was deregistered: Consul may have lost it.
+            causes.retain(|(_, cause)| !is_first || !matches!(cause, Cause::Deregistered));
+            causes
+        }))
     }
 }

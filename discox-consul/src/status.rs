@@ -18,7 +18,7 @@ pub(crate) enum Status {
 impl Status {
     /// Of all checks of an instance and its node.
     pub(crate) fn of(checks: &[Check]) -> Self {
-        if checks.iter().any(is_maintenance) {
+        if checks.iter().any(|check| is_maintenance(&check.id)) {
             return Self::Maintenance;
         }
         let status = |check: &Check| match check.status.as_str() {
@@ -30,8 +30,9 @@ impl Status {
     }
 }
 
-fn is_maintenance(check: &Check) -> bool {
-    check.id == "_node_maintenance" || check.id.starts_with("_service_maintenance:")
+/// Whether this is the check that stands for a maintenance.
+pub(crate) fn is_maintenance(id: &str) -> bool {
+    id == "_node_maintenance" || id.starts_with("_service_maintenance:")
 }
 
 #[cfg(test)]

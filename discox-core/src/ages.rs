@@ -43,6 +43,14 @@ pub(crate) fn text<S: Serializer>(error: &Option<Error>, serializer: S) -> Resul
     }
 }
 
+/// A value in words.
+pub(crate) fn display<T: std::fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 fn elapsed(since: Instant) -> Duration {
     tokio::time::Instant::now().into_std().saturating_duration_since(since)
 }

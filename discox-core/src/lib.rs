@@ -23,8 +23,10 @@ mod config;
 mod connection;
 mod discovery;
 mod error;
+mod history;
 pub mod layout;
 mod lock;
+pub mod metrics;
 pub mod record;
 mod registration;
 mod registry;
@@ -32,11 +34,12 @@ mod registry;
 /// What users of every backend need: each backend crate and the facade re-export all of it.
 pub mod prelude {
     pub use crate::{
-        BackendType, Changes, ClientCrate, ConnectionConfig, ConsulOptions, Denial, Derived, Discover,
+        BackendType, Cause, Changes, ClientCrate, ConnectionConfig, ConsulOptions, Denial, Derived, Discover,
         DiscoverConfig, DiscoverState, DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event,
-        Freshness, FreshnessState, Instance, InstanceId, Layout, LayoutOptions, LiteEndpoint, Payload, Pem,
-        Reader, Register, RegisterConfig, RegisterState, RegisterStatus, Registry, RegistryConfig, Result,
-        Secret, Snapshot, TlsConfig, Update, Watching, ZookeeperOptions,
+        EventKind, Freshness, FreshnessState, History, HistoryEvent, Instance, InstanceId, Layout,
+        LayoutOptions, LiteEndpoint, Payload, Pem, Reader, Register, RegisterConfig, RegisterState,
+        RegisterStatus, Registry, RegistryConfig, Result, Secret, Snapshot, TlsConfig, Update, Watching,
+        ZookeeperOptions,
     };
 }
 
@@ -50,6 +53,7 @@ pub use config::{
 };
 pub use discovery::{Derived, Discover, DiscoverState, DiscoverStatus, Loaded, Watching};
 pub use error::{Denial, Error, ErrorKind, Result};
+pub use history::{Cause, EventKind, History, HistoryEvent};
 pub use layout::{Instance, InstanceId, Layout, LayoutOptions, Payload};
 pub use registration::{Register, RegisterState, RegisterStatus};
 pub use registry::{Connection, Registry};

@@ -9,6 +9,7 @@ mod link;
 mod registrar;
 mod source;
 mod verify;
+mod why_gone;
 
 #[doc(hidden)]
 pub use client::Etcd;

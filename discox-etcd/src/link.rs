@@ -1,6 +1,6 @@
 //! What core asks of a connection, each in one line.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use discox_core::{
     BackendType, Error, Result,
@@ -8,10 +8,13 @@ use discox_core::{
     record::{Record, Service},
 };
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use tracing::info;
 
 use crate::{client::Etcd, connect, connector::Connector, keep, registrar::Receipt, source::EtcdSource};
+
+/// How long a lease outlives the withdrawal of a record. Watchers ask at once, with two requests.
+const LINGER: Duration = Duration::from_millis(250);
 
 impl Link for Etcd {
     const BACKEND: BackendType = BackendType::Etcd;
@@ -45,11 +48,19 @@ impl Link for Etcd {
         connect::connect(connector).await
     }
 
+    fn member(&self) -> Option<String> {
+        Some(self.address().to_owned())
+    }
+
     async fn keep(&self, liveness: &Liveness) -> Error {
         keep::keep(self, liveness).await
     }
 
     async fn close(&self) {
+        // A watcher that asks why a record went must find its lease alive: then it was deleted, and has not expired.
+        if let Some(left) = self.leases().last_left() {
+            sleep_until(left + LINGER).await;
+        }
         let revoke = |id| async move { self.revoke(id).await };
         // Best effort: what is not revoked expires.
         let _ = timeout(

@@ -31,7 +31,7 @@ enum Written {
     /// Not written: the record was changed between our read and our write.
     Raced,
     /// Not written: the record is on a lease that is not ours.
-    Superseded,
+    Superseded(i64),
 }
 
 impl Etcd {
@@ -56,11 +56,10 @@ impl Etcd {
                     return Ok(Registered { receipt: Receipt { revision, lease: lease.id }, ttl: lease.ttl });
                 }
                 Ok(Written::Raced) => {}
-                Ok(Written::Superseded) => {
+                Ok(Written::Superseded(lease)) => {
                     self.leases().leave(key);
-                    return Err(
-                        self.here(Error::new(ErrorKind::Superseded, "the record is on another lease"))
-                    );
+                    let message = format!("the record is on another lease: {lease:x}");
+                    return Err(self.here(Error::new(ErrorKind::Superseded, message)));
                 }
                 Err(error) if error::is_lease_gone(&error) => self.leases().forget(lease.id),
                 Err(error) => return Err(self.failed(error)),
@@ -86,7 +85,7 @@ impl Etcd {
                 return Ok(Written::At(kv.mod_revision()));
             }
             Some(kv) if kv.lease() == 0 || self.leases().is_own(kv.lease()) => kv.mod_revision(),
-            Some(_) => return Ok(Written::Superseded),
+            Some(kv) => return Ok(Written::Superseded(kv.lease())),
         };
         self.put_over(key, attr, lease, revision).await
     }

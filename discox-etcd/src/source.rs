@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
-    backend::{Change, Limits, Listing, Source, WarnOnce, Watch, lock},
+    backend::{Change, Limits, Listing, Source, WarnOnce, Watch, WhyGone, lock},
     record::{Endpoint, Service},
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue, WatchResponse};
@@ -18,6 +18,7 @@ use crate::{
         watches::{Range, Watching},
     },
     error,
+    why_gone::{Deleted, why_gone},
 };
 
 /// Keys a page. etcd counts the whole range for every page, so that they should be few.
@@ -37,6 +38,8 @@ pub struct EtcdWatch {
     link: Arc<Etcd>,
     directory: Arc<Directory>,
     watching: Watching,
+    /// What the last changes have deleted.
+    deleted: Vec<Deleted>,
 }
 
 /// A part of a list.
@@ -128,7 +131,12 @@ impl EtcdSource {
                 .link
                 .here(Error::new(ErrorKind::Stale, "the server is not where it was when it listed")));
         }
-        Ok(EtcdWatch { link: self.link.clone(), directory: self.directory.clone(), watching })
+        Ok(EtcdWatch {
+            link: self.link.clone(),
+            directory: self.directory.clone(),
+            watching,
+            deleted: Vec::new(),
+        })
     }
 }
 
@@ -143,21 +151,39 @@ impl Source for EtcdSource {
 
 impl Watch for EtcdWatch {
     async fn next(&mut self) -> Result<Vec<Change>> {
+        self.deleted.clear();
         loop {
             match self.watching.next().await.map_err(|error| self.link.here(error))? {
                 News::Confirmed => return Ok(Vec::new()),
                 News::Events(response) => {
                     let changes = self.directory.changes(&response);
                     if !changes.is_empty() {
+                        self.deleted = self.directory.deleted(&response);
                         return Ok(changes);
                     }
                 }
             }
         }
     }
+
+    fn why_gone(&mut self, endpoints: &[Arc<str>]) -> Option<WhyGone> {
+        let mut deleted = std::mem::take(&mut self.deleted);
+        deleted.retain(|deleted| endpoints.contains(&deleted.endpoint));
+        (!deleted.is_empty()).then(|| Box::pin(why_gone(self.link.clone(), deleted)) as WhyGone)
+    }
 }
 
 impl Directory {
+    /// The records that events have deleted.
+    fn deleted(&self, response: &WatchResponse) -> Vec<Deleted> {
+        let gone = response.events().iter().filter_map(|event| event.kv()).filter(|kv| kv.version() == 0);
+        let deleted = gone.filter_map(|kv| {
+            let endpoint = self.child(kv.key()).ok()??.into();
+            Some(Deleted { endpoint, key: kv.key().to_vec(), revision: kv.mod_revision() })
+        });
+        deleted.collect()
+    }
+
     /// For a page of so many keys.
     fn options(&self, limit: i64, revision: i64) -> GetOptions {
         GetOptions::new().with_range(self.end.as_str()).with_limit(limit).with_revision(revision)

@@ -1,10 +1,10 @@
 //! Discovery: a list, and the changes that follow it.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
-    backend::{Change, Listing, Source, WarnOnce, Watch},
+    backend::{Change, Listing, Source, WarnOnce, Watch, WhyGone},
     record::{Endpoint, Service},
 };
 use tokio::{
@@ -82,6 +82,14 @@ impl Watch for MemoryWatch {
                 () = sleep(CONFIRM) => quiet = true,
             }
         }
+    }
+
+    fn why_gone(&mut self, endpoints: &[Arc<str>]) -> Option<WhyGone> {
+        let causes = self.link.store.topic(&self.service, |topic| {
+            let cause = |endpoint: &Arc<str>| Some((endpoint.clone(), topic.why_gone(endpoint)?));
+            endpoints.iter().filter_map(cause).collect()
+        });
+        Some(Box::pin(ready(causes)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use discox_core::{
-    Error, ErrorKind, Result,
+    Cause, Error, ErrorKind, Result,
     backend::{Change, Listing},
     record::Incarnation,
 };
@@ -22,13 +22,22 @@ const HISTORY: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Topic {
     records: HashMap<Arc<str>, Stored>,
-    history: VecDeque<(u64, Arc<str>)>,
+    history: VecDeque<Changed>,
     /// Changes up to this one are forgotten.
     forgotten: u64,
     /// The newest change, pushed to the watches.
     newest: watch::Sender<u64>,
     /// Nothing expires before this.
     first_expiry: Option<Instant>,
+}
+
+/// A change of a record.
+#[derive(Debug)]
+struct Changed {
+    number: u64,
+    endpoint: Arc<str>,
+    /// Why it went, if it did.
+    gone: Option<Cause>,
 }
 
 /// One record.
@@ -73,7 +82,7 @@ impl Topic {
         let attr = stored.attr.clone();
         let before = self.records.insert(endpoint.into(), stored);
         if before.is_none_or(|before| before.attr != attr) {
-            self.changed(endpoint.into());
+            self.changed(endpoint.into(), None);
         }
     }
 
@@ -82,7 +91,7 @@ impl Topic {
         self.sweep();
         match self.records.remove_entry(endpoint) {
             Some((endpoint, _)) => {
-                self.changed(endpoint);
+                self.changed(endpoint, Some(Cause::Deleted));
                 true
             }
             None => false,
@@ -91,7 +100,7 @@ impl Topic {
 
     /// Removes what a session has registered.
     pub(crate) fn end_session(&mut self, session: u64) {
-        self.remove_if(|owner| owner.session == session);
+        self.remove_if(|owner| owner.session == session, &Cause::SessionEnded);
     }
 
     /// Gives every record its whole TTL again.
@@ -136,13 +145,19 @@ impl Topic {
         if position < self.forgotten {
             return Err(Error::new(ErrorKind::Stale, "the changes since then are forgotten"));
         }
-        let first = self.history.partition_point(|(number, _)| *number <= position);
-        let changed: HashSet<&Arc<str>> = self.history.range(first..).map(|(_, endpoint)| endpoint).collect();
+        let first = self.history.partition_point(|change| change.number <= position);
+        let changed: HashSet<&Arc<str>> =
+            self.history.range(first..).map(|change| &change.endpoint).collect();
         let changes = changed.into_iter().map(|endpoint| match self.records.get(endpoint) {
             Some(stored) => Change::Put(endpoint.clone(), stored.attr.clone()),
             None => Change::Delete(endpoint.clone()),
         });
         Ok((changes.collect(), *self.newest.borrow(), self.first_expiry))
+    }
+
+    /// Why a record went, as far as that is remembered.
+    pub(crate) fn why_gone(&self, endpoint: &str) -> Option<Cause> {
+        self.history.iter().rfind(|change| *change.endpoint == *endpoint)?.gone.clone()
     }
 
     /// The position of a watch that begins now.
@@ -154,23 +169,23 @@ impl Topic {
     fn sweep(&mut self) {
         let now = Instant::now();
         if self.first_expiry.is_some_and(|first| first <= now) {
-            self.remove_if(|owner| owner.expires <= now);
+            self.remove_if(|owner| owner.expires <= now, &Cause::LeaseEnded);
             self.first_expiry =
                 self.records.values().filter_map(|stored| stored.owner).map(|owner| owner.expires).min();
         }
     }
 
-    fn remove_if(&mut self, doomed: impl Fn(&Owner) -> bool) {
+    fn remove_if(&mut self, doomed: impl Fn(&Owner) -> bool, cause: &Cause) {
         let doomed = self.records.extract_if(|_, stored| stored.owner.as_ref().is_some_and(&doomed));
         let gone: Vec<_> = doomed.map(|(endpoint, _)| endpoint).collect();
-        gone.into_iter().for_each(|endpoint| self.changed(endpoint));
+        gone.into_iter().for_each(|endpoint| self.changed(endpoint, Some(cause.clone())));
     }
 
-    fn changed(&mut self, endpoint: Arc<str>) {
+    fn changed(&mut self, endpoint: Arc<str>, gone: Option<Cause>) {
         let number = *self.newest.borrow() + 1;
-        self.history.push_back((number, endpoint));
+        self.history.push_back(Changed { number, endpoint, gone });
         if self.history.len() > HISTORY {
-            self.forgotten = self.history.pop_front().map_or(self.forgotten, |(number, _)| number);
+            self.forgotten = self.history.pop_front().map_or(self.forgotten, |change| change.number);
         }
         self.newest.send_replace(number);
     }

@@ -5,13 +5,14 @@
 
 mod dial;
 mod explain;
+mod inspect;
 mod material;
 
 use std::{io, sync::Arc};
 
 use discox_core::{Error, ErrorKind, Result, TlsConfig};
-pub use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+pub use rustls::{ClientConfig, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -22,6 +23,7 @@ pub use tokio_rustls::client::TlsStream;
 pub use crate::{
     dial::dial,
     explain::explain,
+    inspect::shown_certificates,
     material::{client_config, files, provide, roots},
 };
 

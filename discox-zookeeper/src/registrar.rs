@@ -32,7 +32,7 @@ pub struct Receipt(pub(crate) i64);
 /// Why an attempt came to nothing.
 enum Refusal {
     /// Another incarnation holds the record.
-    Superseded,
+    Superseded(i64),
     Fault(Fault),
 }
 
@@ -70,8 +70,9 @@ impl Zookeeper {
                 Ok(created) => {
                     return Ok(Registered { receipt: Receipt(created), ttl: self.client.session().timeout });
                 }
-                Err(Refusal::Superseded) => {
-                    return Err(Error::new(ErrorKind::Superseded, "another session holds the record"));
+                Err(Refusal::Superseded(by)) => {
+                    let message = format!("another session holds the record: {by:#x}");
+                    return Err(Error::new(ErrorKind::Superseded, message));
                 }
                 Err(Refusal::Fault(Fault::NodeExists)) if attempt == 0 => {}
                 Err(Refusal::Fault(fault)) => self.raced(&place, fault).await?,
@@ -149,7 +150,7 @@ impl Zookeeper {
             }
         }
         if replace == Replace::OnlyOwn && owner != 0 && !self.is_ours(node.stat) {
-            return Err(Refusal::Superseded);
+            return Err(Refusal::Superseded(owner));
         }
         // Who comes later wins, whatever happened since he looked: he need not check, so that many can
         // take over at once. Only where the directory has data of its own he tries to, at first, so as

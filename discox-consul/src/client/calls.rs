@@ -8,7 +8,10 @@ use super::{
     http::{Hold, Method, Reply, Request},
     token::TokenVersion,
 };
-use crate::model::{Checks, Instance, NodeService, OfNode, OnNode, Question, Registration, Ruling, Services};
+use crate::{
+    model::{Checks, Instance, NodeService, OfNode, OnNode, Question, Registration, Ruling, Services},
+    why_gone::Report,
+};
 
 /// Consul takes no more questions about rights at once.
 const QUESTIONS: usize = 64;
@@ -153,6 +156,17 @@ impl Client {
     pub(crate) async fn health_among(&self, service: &str, filter: &str) -> Result<Health> {
         let path = ["health", "service", service];
         or_rejected(self.ask(Request::list(&path).with("filter", filter)).await)?.try_into()
+    }
+
+    /// A service's instances in a datacenter, as far as they match the filter expression, with what their checks say.
+    pub(crate) async fn reports(
+        &self,
+        service: &str,
+        datacenter: Option<&str>,
+        filter: &str,
+    ) -> Result<Vec<Report>> {
+        let path = ["health", "service", service];
+        self.ask(Request::list(&path).at(datacenter).with("filter", filter)).await?.json()
     }
 
     /// Whether we may read a service and nodes; none when Consul does not say, such as without ACLs.

@@ -5,12 +5,12 @@
 //! before it asks again; when to connect, register, list or withdraw again is decided by core alone. It spawns
 //! nothing that outlives its [`Link`]. A panic inside any call is taken for a failure of that call.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
-    BackendType, Error, Result,
+    BackendType, Cause, Error, Result,
     record::{Record, Service},
 };
 
@@ -85,6 +85,11 @@ pub trait Link: Send + Sync + Sized + 'static {
     /// Connects, and returns only when the registry has answered a request that needs its quorum.
     /// Tries the members of a cluster by [`Members`].
     fn connect(connector: &Arc<Self::Connector>) -> impl Future<Output = Result<Self>> + Send;
+
+    /// The member or agent that this link is connected to, where that is known. No credentials.
+    fn member(&self) -> Option<String> {
+        None
+    }
 
     /// Notices when the connection is lost, hung servers included, within [`Liveness::detection`] (which
     /// may become shorter in the meantime), and resolves then with the reason. Calls [`Liveness::answered`] whenever the registry has answered, probes at once when
@@ -176,7 +181,18 @@ pub trait Watch: Send + 'static {
     /// Any error ends this watch; [`Stale`](crate::ErrorKind::Stale) means that the registry is fine
     /// and only the position is lost.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Change>>> + Send;
+
+    /// Why these endpoints went, which the last list or the last changes no longer have. Called for histories, after
+    /// the removals were told, and only where a history is kept. The future may ask the registry, a few times for all
+    /// endpoints together; core gives it two seconds. It answers what is known; none where the registry never tells.
+    fn why_gone(&mut self, endpoints: &[Arc<str>]) -> Option<WhyGone> {
+        let _ = endpoints;
+        None
+    }
 }
+
+/// Finds out why endpoints went; see [`Watch::why_gone`].
+pub type WhyGone = Pin<Box<dyn Future<Output = Vec<(Arc<str>, Cause)>> + Send>>;
 
 /// A whole list: endpoint and attr.
 pub type Listing = Vec<(Arc<str>, Bytes)>;

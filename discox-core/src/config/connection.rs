@@ -40,6 +40,9 @@ pub struct ConnectionConfig {
     /// Consul the whole answer, some 1,700 bytes for each instance. Default 64 MiB, at least 2 MiB.
     /// Beyond it as beyond `max_endpoints`.
     pub max_service_bytes: usize,
+    /// How many events each registration and discovery keeps for [`History`](crate::History), the newest ones. Default
+    /// 256, at most 100,000; 0 keeps none.
+    pub history: usize,
     /// TLS to the registry; none is plain text, but for `https://` addresses, which use the default
     /// [`TlsConfig`]. Not for `memory`.
     pub tls: Option<TlsConfig>,
@@ -64,6 +67,7 @@ impl Default for ConnectionConfig {
             denied_backoff_max: Duration::from_secs(30),
             max_endpoints: 100_000,
             max_service_bytes: 64 << 20,
+            history: 256,
             tls: None,
             user: None,
             password: None,
@@ -103,10 +107,16 @@ impl ConnectionConfig {
     fn check_limits(&self) -> Result<()> {
         // One record with the longest attr, and what stands around it.
         const LEAST_BYTES: usize = 2 << 20;
+        // With a check's output of 4 KiB in each event, 400 MiB: more is a mistake.
+        const LONGEST_HISTORY: usize = 100_000;
         let least = |field, value: usize, least: usize| {
             let reason = || format!("too small, use at least {least}");
             if value < least { Err(Error::config(field, value, reason())) } else { Ok(()) }
         };
+        if self.history > LONGEST_HISTORY {
+            let reason = format_args!("too large, use at most {LONGEST_HISTORY}");
+            return Err(Error::config("history", self.history, reason));
+        }
         least("max_endpoints", self.max_endpoints, 1)?;
         least("max_service_bytes", self.max_service_bytes, LEAST_BYTES)
     }

@@ -3,18 +3,21 @@
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, backend::Link, metrics};
 
-/// Runs a call for at most `limit`.
-pub(crate) async fn call<T>(
+/// Runs a call into a backend for at most `limit`.
+pub(crate) async fn call<L: Link, T>(
     operation: &'static str,
     limit: Duration,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    let began = Instant::now();
     let answer = timeout(limit, guarded(operation, call)).await;
-    answer.unwrap_or_else(|_| Err(Error::timed_out(operation, limit)))
+    let answer = answer.unwrap_or_else(|_| Err(Error::timed_out(operation, limit)));
+    metrics::request(L::BACKEND, operation, began, &answer);
+    answer
 }
 
 /// Runs a call that may take any time.

@@ -65,7 +65,7 @@ async fn round<L: Link>(shared: &Shared<L>, link: &L, period: Duration) -> (Dura
     // A round that hangs must leave time for another one before a TTL is over.
     let shortest = held.iter().map(|held| held.record.ttl).min().unwrap_or(Duration::MAX);
     let limit = shared.settings.request_timeout.min(shortest / 2).max(period);
-    match call("heart beat", limit, link.verify(&held)).await {
+    match call::<L, _>("heart beat", limit, link.verify(&held)).await {
         Ok(losses) => {
             shared.liveness.answered();
             let losses: HashMap<usize, Loss> = losses.into_iter().collect();

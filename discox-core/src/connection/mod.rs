@@ -2,6 +2,7 @@
 
 mod call;
 mod claims;
+mod fate;
 mod heartbeat;
 mod hub;
 mod residents;
@@ -13,9 +14,9 @@ mod withdrawals;
 pub(crate) use self::{
     call::{call, guarded},
     claims::ClaimSignal,
+    fate::Fate,
     hub::{Hub, runtime},
     residents::Resident,
     shared::{Shared, Up},
     supervisor::STEADY,
-    withdrawals::Gone,
 };

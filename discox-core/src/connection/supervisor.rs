@@ -11,7 +11,7 @@ use super::{
     shared::{Ending, Shared, State},
     withdraw,
 };
-use crate::{Error, ErrorKind, backend::Link, backoff::Backoff};
+use crate::{Error, ErrorKind, backend::Link, backoff::Backoff, metrics::ConnectionMeter};
 
 /// A connection that lived this long was a good one: the next loss starts with a short pause again.
 pub(crate) const STEADY: Duration = Duration::from_secs(5);
@@ -117,24 +117,28 @@ async fn close<L: Link>(shared: &Shared<L>, ending: Ending) {
 async fn keep_connected<L: Link>(shared: &Shared<L>) -> Infallible {
     let mut backoff = Backoff::new(&shared.settings);
     let mut outage = Outage::default();
+    let mut meter = ConnectionMeter::new(L::BACKEND);
     let mut attempts = 0_u32;
     loop {
-        let error = match call("connect", shared.connect_timeout(), L::connect(&shared.connector)).await {
-            Ok(link) => {
-                attempts = 0;
-                outage.over::<L>(shared);
-                let made = Instant::now();
-                let error = serve(shared, Arc::new(link)).await;
-                if made.elapsed() >= STEADY {
-                    backoff.reset();
+        let error =
+            match call::<L, _>("connect", shared.connect_timeout(), L::connect(&shared.connector)).await {
+                Ok(link) => {
+                    attempts = 0;
+                    meter.connected(outage.over::<L>(shared));
+                    let made = Instant::now();
+                    let error = serve(shared, Arc::new(link)).await;
+                    if made.elapsed() >= STEADY {
+                        backoff.reset();
+                    }
+                    meter.lost();
+                    error
                 }
-                error
-            }
-            Err(error) => {
-                attempts = attempts.saturating_add(1);
-                error
-            }
-        };
+                Err(error) => {
+                    attempts = attempts.saturating_add(1);
+                    meter.failed(&error, outage.0.is_none());
+                    error
+                }
+            };
         let error = shared.place(error);
         outage.tell::<L>(shared, &error);
         let pause = backoff.pause(error.kind());
@@ -176,8 +180,10 @@ impl Outage {
         }
     }
 
-    fn over<L: Link>(&mut self, shared: &Shared<L>) {
+    /// How long it was, if there was one.
+    fn over<L: Link>(&mut self, shared: &Shared<L>) -> Option<Duration> {
         let after = self.0.take().map(|(since, _)| since.elapsed());
         info!(backend = %L::BACKEND, at = L::place(&shared.connector), ?after, "registry connected");
+        after
     }
 }

@@ -67,7 +67,8 @@ async fn withdraw<L: Link>(
 ) -> Result<()> {
     let Some(_turn) = shared.claims.turn(record).await else { return Ok(()) };
     if shared.claims.owns(record) && shared.withdrawals.waits(record) {
-        let answer = call("withdraw", shared.settings.request_timeout, link.withdraw(record, receipt)).await;
+        let answer =
+            call::<L, _>("withdraw", shared.settings.request_timeout, link.withdraw(record, receipt)).await;
         answer.map_err(|error| shared.place(error.with_subject(record)))?;
         info!(backend = %L::BACKEND, service = %record.service, endpoint = %record.endpoint, "deregistered");
         if shared.withdrawals.waits(record) {

@@ -11,6 +11,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::fate::Fate;
 use crate::{
     ConnectionConfig, Error, ErrorKind, Result,
     backoff::Backoff,
@@ -20,9 +21,6 @@ use crate::{
 
 /// How long a record whose withdrawal is refused is tried at least: the right may only be on its way.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
-
-/// What became of a record: None as long as it may be in the registry.
-pub(crate) type Gone = Arc<watch::Sender<Option<Result<()>>>>;
 
 /// The records to be withdrawn: of handles that were stopped or dropped, and of starts that were given up. At most
 /// one entry a registration.
@@ -36,7 +34,7 @@ pub(crate) struct Withdrawals<R> {
 struct Withdrawal<R> {
     record: Arc<Record>,
     receipt: Option<R>,
-    gone: Gone,
+    gone: Arc<Fate>,
     backoff: Backoff,
     due: Instant,
     /// An attempt is under way.
@@ -51,7 +49,7 @@ impl<R: Clone + Send + Sync> Withdrawals<R> {
     }
 
     /// Has a record withdrawn as soon as the connection can.
-    pub(crate) fn enqueue(&self, record: Arc<Record>, receipt: Option<R>, gone: Gone) {
+    pub(crate) fn enqueue(&self, record: Arc<Record>, receipt: Option<R>, gone: Arc<Fate>) {
         let withdrawal = Withdrawal {
             receipt,
             gone,
@@ -112,7 +110,7 @@ impl<R: Clone + Send + Sync> Withdrawals<R> {
         // Under the lock, so that a record that is wanted again is not said to be gone afterwards.
         let mut queue = self.queue();
         if let Some(withdrawal) = queue.remove(&record.incarnation) {
-            withdrawal.gone.send_replace(Some(Ok(())));
+            withdrawal.gone.settle(Ok(()));
         }
         drop(queue);
         self.left.send_replace(());
@@ -132,7 +130,7 @@ impl<R: Clone + Send + Sync> Withdrawals<R> {
         let is_refused = withdrawal.refused_since.is_some_and(|since| now - since >= patience);
         let goes_on = error.kind().is_retryable() && !is_refused;
         if !goes_on && let Some(given_up) = queue.remove(&record.incarnation) {
-            given_up.gone.send_replace(Some(Err(error.clone())));
+            given_up.gone.settle(Err(error.clone()));
         }
         drop(queue);
         self.left.send_replace(());
@@ -144,7 +142,7 @@ impl<R: Clone + Send + Sync> Withdrawals<R> {
         let all = std::mem::take(&mut *self.queue());
         for withdrawal in all.into_values() {
             let error = why(withdrawal.last_error).with_subject(&withdrawal.record);
-            withdrawal.gone.send_replace(Some(Err(error)));
+            withdrawal.gone.settle(Err(error));
         }
         self.left.send_replace(());
     }

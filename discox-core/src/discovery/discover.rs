@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 #[cfg(feature = "serde")]
 use crate::ages;
-use crate::{EndpointCacher, Error, Result};
+use crate::{EndpointCacher, Error, History, Result};
 
 /// Watches one service and keeps a cacher equal to what the registry holds.
 ///
@@ -42,6 +42,10 @@ pub trait Discover: fmt::Debug + Send + Sync + 'static {
 
     /// What the discovery is doing, for operators. Never blocks.
     fn status(&self) -> DiscoverStatus;
+
+    /// What happened to the service lately, and why: see [`ConnectionConfig::history`](crate::ConnectionConfig::history).
+    /// Never blocks.
+    fn history(&self) -> History;
 }
 
 /// What a discovery is doing.

@@ -14,7 +14,8 @@ use super::{
     watcher::{Plan, Watcher},
 };
 use crate::{
-    Discover, DiscoverConfig, DiscoverState, DiscoverStatus, EndpointCacher, Error, ErrorKind, Event, Result,
+    Cause, Discover, DiscoverConfig, DiscoverState, DiscoverStatus, EndpointCacher, Error, ErrorKind, Event,
+    EventKind, History, Result,
     backend::{Link, SourceOptions},
     connection::{Hub, runtime},
     lock::lock,
@@ -34,6 +35,7 @@ pub(crate) struct Discovery<L: Link> {
     stopping: watch::Sender<bool>,
     ended: watch::Sender<bool>,
     status: Mutex<DiscoverStatus>,
+    history: History,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -64,6 +66,7 @@ impl<L: Link> Discovery<L> {
 
     fn of(hub: Arc<Hub<L>>, owns_hub: bool, plan: Plan) -> Self {
         Self {
+            history: History::new(hub.settings.history),
             hub,
             owns_hub,
             plan,
@@ -97,7 +100,9 @@ impl<L: Link> Discover for Discovery<L> {
         let end = End { discovery: self, callbacks };
         lock(&self.status).enter(DiscoverState::Connecting);
         self.hub.open()?;
-        let watcher = Watcher::new(self.hub.shared(), &self.plan, &end.callbacks, &self.status, shown);
+        let history = self.history.clone();
+        let watcher =
+            Watcher::new(self.hub.shared(), &self.plan, &end.callbacks, (&self.status, history), shown);
         let outcome = tokio::select! {
             biased;
             () = self.stop_asked() => Ok(()),
@@ -140,6 +145,10 @@ impl<L: Link> Discover for Discovery<L> {
             _ => {}
         }
         status
+    }
+
+    fn history(&self) -> History {
+        self.history.clone()
     }
 }
 
@@ -198,6 +207,7 @@ impl<L: Link> Drop for End<'_, L> {
             discovery.hub.ask_close(CLOSING);
         }
         lock(&discovery.status).enter(DiscoverState::Stopped);
+        discovery.history.note(None, EventKind::Stopped, Cause::None);
         // A panic here would abort the process if another one is under way.
         let _ = callbacks.call(|cacher| cacher.on_event(&Event::Ended));
         discovery.ended.send_replace(true);

@@ -17,7 +17,11 @@
 //!   by [`SETTLE`], but not for what is held already.
 //! - *unknown*: left by a list or a change that has it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -25,7 +29,7 @@ use tokio::time::Instant;
 use crate::{
     ConnectionConfig, Snapshot, Update,
     backend::{Change, Exceeded, Limits, Listing},
-    cache::{Entry, Place},
+    cache::{self, Place},
 };
 
 /// After a further outage late in a grace, removals are still held this long, so that registrars can
@@ -53,6 +57,19 @@ pub(crate) struct Mirror {
     /// those of a new one.
     budget: Limits,
     exceeded: Option<Exceeded>,
+    /// What became of removals since the last [`Mirror::take_holds`]; none where nobody asks.
+    holds: Option<Vec<Hold>>,
+}
+
+/// What became of a removal that the grace holds. That its time has come is told by [`Mirror::release`].
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Hold {
+    /// It is held, for so long if the registry stays reachable.
+    Begun(Arc<str>, Duration),
+    /// The endpoint is back.
+    Back(Arc<str>),
+    /// It was let go before its time, to make room.
+    LetGo(Arc<str>),
 }
 
 impl Mirror {
@@ -74,6 +91,24 @@ impl Mirror {
             reachable: Stopwatch::default(),
             budget,
             exceeded: None,
+            holds: None,
+        }
+    }
+
+    /// Takes note of what becomes of held removals, for [`Mirror::take_holds`].
+    pub(crate) fn noting_holds(mut self, noting: bool) -> Self {
+        self.holds = noting.then(Vec::new);
+        self
+    }
+
+    /// What became of held removals since the last call.
+    pub(crate) fn take_holds(&mut self) -> Vec<Hold> {
+        self.holds.as_mut().map_or_else(Vec::new, std::mem::take)
+    }
+
+    fn note(&mut self, hold: impl FnOnce() -> Hold) {
+        if let Some(holds) = &mut self.holds {
+            holds.push(hold());
         }
     }
 
@@ -143,7 +178,7 @@ impl Mirror {
         let (puts, deletes): (Vec<_>, Vec<_>) = last.into_iter().partition(|(_, attr)| attr.is_some());
         // Back: nothing of this batch is let go to make room for the rest of it.
         for (endpoint, _) in &puts {
-            self.held.remove(endpoint);
+            self.back(endpoint);
         }
         let mut updates = Vec::with_capacity(puts.len() + deletes.len());
         for (endpoint, attr) in puts {
@@ -214,6 +249,7 @@ impl Mirror {
             return update.into_iter().collect();
         }
         let held: Vec<_> = self.held.keys().cloned().collect();
+        held.iter().for_each(|endpoint| self.note(|| Hold::LetGo(endpoint.clone())));
         let mut updates: Vec<_> = held.iter().filter_map(|endpoint| self.remove(endpoint)).collect();
         match self.put_at(self.shown.place(endpoint), endpoint, attr) {
             Ok(update) => updates.extend(update),
@@ -229,10 +265,8 @@ impl Mirror {
         endpoint: &Arc<str>,
         attr: &Bytes,
     ) -> Result<Option<Update>, Exceeded> {
-        if !self.held.is_empty() {
-            self.held.remove(endpoint);
-        }
-        let known = self.shown.at(place).map(Entry::attr);
+        self.back(endpoint);
+        let known = self.shown.at(place).map(cache::Entry::attr);
         if known == Some(attr) {
             return Ok(None);
         }
@@ -257,9 +291,20 @@ impl Mirror {
         }
         if self.shown.place(&endpoint).position.is_some() {
             // Once held, a further outage must not prolong it.
-            self.held.entry(endpoint).or_insert(until);
+            if let Entry::Vacant(free) = self.held.entry(endpoint.clone()) {
+                free.insert(until);
+                let left = until.saturating_sub(self.reachable.read(now));
+                self.note(|| Hold::Begun(endpoint, left));
+            }
         }
         None
+    }
+
+    /// The endpoint is in the registry: nothing holds it any more.
+    fn back(&mut self, endpoint: &Arc<str>) {
+        if !self.held.is_empty() && self.held.remove(endpoint).is_some() {
+            self.note(|| Hold::Back(endpoint.clone()));
+        }
     }
 
     /// Until when a removal that is told now is held.
@@ -480,6 +525,22 @@ mod tests {
         assert_eq!(mirror.change(vec![Change::Put("a:1".into(), Bytes::from_static(b"x"))], now), []);
         now += 3 * SECOND;
         assert_eq!(mirror.change(vec![Change::Delete("a:1".into())], now), [delete("a:1")]);
+    }
+
+    #[test]
+    fn what_becomes_of_held_removals_is_noted_where_somebody_asks() {
+        let mut now = Instant::now();
+        let mut mirror = mirror_of(&["a:1", "b:1"], now).noting_holds(true);
+        mirror.lost(now);
+        mirror.reset(list(&[]), now);
+        let mut begun = mirror.take_holds();
+        begun.sort_by_key(|hold| format!("{hold:?}"));
+        assert_eq!(begun, ["a:1", "b:1"].map(|endpoint| Hold::Begun(endpoint.into(), 15 * SECOND)));
+        mirror.change(vec![Change::Put("a:1".into(), Bytes::from_static(b"x"))], now);
+        assert_eq!(mirror.take_holds(), [Hold::Back("a:1".into())]);
+        now += 15 * SECOND;
+        assert_eq!(mirror.release(now), [delete("b:1")]);
+        assert_eq!(mirror.take_holds(), []);
     }
 
     #[test]

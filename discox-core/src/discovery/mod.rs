@@ -1,6 +1,7 @@
 //! Keeping one cacher equal to what the registry holds.
 
 mod callbacks;
+mod chronicle;
 mod derived;
 mod discover;
 mod handle;

@@ -13,13 +13,19 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::{callbacks::Callbacks, mirror::Mirror, summary::Summary};
+use super::{
+    callbacks::Callbacks,
+    chronicle::{Chronicle, Origin},
+    mirror::Mirror,
+    summary::Summary,
+};
 use crate::{
-    DiscoverState, DiscoverStatus, Error, ErrorKind, Event, Result, Snapshot, Update,
+    DiscoverState, DiscoverStatus, Error, ErrorKind, Event, EventKind, History, Result, Snapshot, Update,
     backend::{Link, Listing, Source, SourceOptions, Watch},
     backoff::Backoff,
     connection::{STEADY, Shared, Up, call, guarded},
     lock::lock,
+    metrics::DiscoveryMeter,
     record::Service,
 };
 
@@ -65,6 +71,8 @@ pub(crate) struct Watcher<'a, L: Link> {
     status: &'a Mutex<DiscoverStatus>,
     mirror: Mirror,
     summary: Summary,
+    chronicle: Chronicle,
+    meter: DiscoveryMeter,
     session: Session,
     slow_opens: u32,
 }
@@ -75,12 +83,13 @@ impl<'a, L: Link> Watcher<'a, L> {
         shared: Arc<Shared<L>>,
         plan: &'a Plan,
         callbacks: &'a Callbacks<'a>,
-        status: &'a Mutex<DiscoverStatus>,
+        (status, history): (&'a Mutex<DiscoverStatus>, History),
         shown: Arc<Snapshot>,
     ) -> Self {
-        let mirror = Mirror::new(plan.grace, &shared.settings, shown);
-        let (summary, session) = (Summary::default(), Session::First);
-        Self { shared, plan, callbacks, status, mirror, summary, session, slow_opens: 0 }
+        let mirror = Mirror::new(plan.grace, &shared.settings, shown).noting_holds(history.is_on());
+        let (summary, chronicle, session) = (Summary::default(), Chronicle::new(history), Session::First);
+        let meter = DiscoveryMeter::new(L::BACKEND, &plan.service);
+        Self { shared, plan, callbacks, status, mirror, summary, chronicle, meter, session, slow_opens: 0 }
     }
 
     /// Runs until an error that no retry can mend.
@@ -116,7 +125,12 @@ impl<'a, L: Link> Watcher<'a, L> {
         let up = self.connected().await?;
         let (list, mut watch) = self.open(&up).await?;
         *opened = Some(Instant::now());
-        self.change(|mirror| mirror.reset(list, Instant::now())).await?;
+        if self.chronicle.is_on() {
+            self.chronicle.connected(up.1.member());
+        }
+        let applied = self.change(Origin::List, |mirror| mirror.reset(list, Instant::now())).await;
+        self.chronicle.explain(&mut watch);
+        applied?;
         self.in_sync()?;
         let mut heard = self.shared.liveness.heard();
         let shared = self.shared.clone();
@@ -132,14 +146,18 @@ impl<'a, L: Link> Watcher<'a, L> {
                         error = &mut lost => return Err(error),
                         changes = &mut next => break changes,
                         () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                            self.change(|mirror| mirror.release(Instant::now())).await?;
+                            self.change(Origin::Grace, |mirror| mirror.release(Instant::now())).await?;
                         }
                         Ok(()) = heard.changed(), if L::LIVENESS_CONFIRMS_WATCH => self.confirmed()?,
+                        () = self.chronicle.explained() => {}
                     }
                 }
             };
             let changes = changes.inspect_err(|error| self.suspect(error))?;
-            self.change(|mirror| mirror.change(changes, Instant::now())).await?;
+            let origin = Origin::of(&changes);
+            let applied = self.change(origin, |mirror| mirror.change(changes, Instant::now())).await;
+            self.chronicle.explain(&mut watch);
+            applied?;
             self.confirmed()?;
         }
     }
@@ -180,7 +198,7 @@ impl<'a, L: Link> Watcher<'a, L> {
         let opened = tokio::select! {
             biased;
             error = self.shared.lost(*generation) => return Err(error),
-            opened = call("discover", limit, opening) => opened,
+            opened = call::<L, _>("discover", limit, opening) => opened,
         };
         let is_slow = opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut);
         self.slow_opens = if is_slow { self.slow_opens.saturating_add(1) } else { 0 };
@@ -194,9 +212,15 @@ impl<'a, L: Link> Watcher<'a, L> {
     }
 
     /// Applies a change to the mirror, and tells the cacher the difference.
-    async fn change(&mut self, change: impl FnOnce(&mut Mirror) -> Vec<Update>) -> Result<()> {
+    async fn change(
+        &mut self,
+        origin: Origin,
+        change: impl FnOnce(&mut Mirror) -> Vec<Update>,
+    ) -> Result<()> {
         let from = self.mirror.shown().clone();
         let updates = change(&mut self.mirror);
+        self.meter.changed(&from, &updates);
+        self.chronicle.changed(origin, &from, &updates, self.mirror.take_holds());
         if !updates.is_empty() {
             self.summary.note(&self.plan.service, &from, &updates);
             // A slow cacher blocks this thread.
@@ -222,6 +246,7 @@ impl<'a, L: Link> Watcher<'a, L> {
             Session::Lost(Outage { is_known: false, since, .. }) => (Event::Synced, Some(since.elapsed())),
             Session::Lost(Outage { since, .. }) => (Event::Recovered, Some(since.elapsed())),
         };
+        self.chronicle.synced(self.mirror.len(), after.filter(|_| matches!(event, Event::Recovered)));
         self.summary = Summary::default();
         let Plan { service, host_name, .. } = self.plan;
         let endpoints = self.mirror.len();
@@ -237,8 +262,9 @@ impl<'a, L: Link> Watcher<'a, L> {
     }
 
     /// The registry is fine, only the position of the watch is lost.
-    fn resync(&self, error: &Error) {
+    fn resync(&mut self, error: &Error) {
         debug!(backend = %L::BACKEND, service = %self.plan.service, %error, "resync");
+        self.chronicle.failed(EventKind::Resynced, error);
         self.report(|status| status.resyncs += 1);
     }
 
@@ -265,6 +291,7 @@ impl<'a, L: Link> Watcher<'a, L> {
             return Ok(());
         }
         self.session = Session::Lost(Outage { since, told: kind, is_known });
+        self.chronicle.failed(if begins && is_known { EventKind::Lost } else { EventKind::Failed }, error);
         // What concerns the whole connection is the connection's own warning.
         if is_refused_now && self.shared.trouble().is_none() {
             warn!(backend = %L::BACKEND, %service, host_name, %error, "discovery refused");
@@ -280,19 +307,21 @@ impl<'a, L: Link> Watcher<'a, L> {
     }
 
     /// Discovery ends by an error. That is no loss of the registry.
-    fn failed(&self, error: &Error) {
+    fn failed(&mut self, error: &Error) {
         self.report(|status| status.last_error = Some(error.clone()));
+        self.chronicle.failed(EventKind::Failed, error);
         // A cacher that panics here ends a discovery that ends anyway.
         let _ = self.callbacks.call(|cacher| cacher.add_error(error));
     }
 
-    fn report(&self, change: impl FnOnce(&mut DiscoverStatus)) {
+    fn report(&mut self, change: impl FnOnce(&mut DiscoverStatus)) {
         let (held, grace_left) = self.mirror.holding(Instant::now());
         let mut status = lock(self.status);
         status.endpoints = self.mirror.len();
         status.held = held;
         status.grace_left = grace_left;
         change(&mut status);
+        self.meter.report(&status);
     }
 }
 

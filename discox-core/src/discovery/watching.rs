@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 
 use super::derived::{Derived, Feeder};
 use crate::{
-    Discover, DiscoverConfig, DiscoverStatus, Error, ErrorKind, LiteEndpoint, Registry, Result, Snapshot,
-    lock::lock,
+    Discover, DiscoverConfig, DiscoverStatus, Error, ErrorKind, History, LiteEndpoint, Registry, Result,
+    Snapshot, lock::lock,
 };
 
 /// A [`LiteEndpoint`] that feeds itself: made by `registry.watch("orders")`, it discovers until its last clone is
@@ -78,6 +78,12 @@ impl Watching {
     pub fn status(&self) -> DiscoverStatus {
         self.0.revive();
         lock(&self.0.running).discover.status()
+    }
+
+    /// What happened to the service lately, and why. Begins anew where the discovery was started anew. Never blocks.
+    pub fn history(&self) -> History {
+        self.0.revive();
+        lock(&self.0.running).discover.history()
     }
 
     /// Waits for the first full list, for at most `limit`. Cancel-safe.

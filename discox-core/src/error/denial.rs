@@ -44,7 +44,7 @@ impl fmt::Display for Denial {
 
 impl Denial {
     /// What to change.
-    pub(crate) const fn advice(self) -> &'static str {
+    pub const fn advice(self) -> &'static str {
         match self {
             Self::NoCredentials => "set `user` and `password`, or `consul.token`",
             Self::WrongCredentials => "check `user` and `password`, or `consul.token`",

@@ -236,6 +236,12 @@ impl Error {
         self.0.denial
     }
 
+    /// What to do about it, where there is something to say. It is in [`Display`](fmt::Display) too.
+    pub fn advice(&self) -> Option<&'static str> {
+        let advice = self.0.denial.map(Denial::advice).or(self.0.kind.advice());
+        advice.filter(|_| !(self.0.is_answer && self.0.kind == ErrorKind::Unavailable))
+    }
+
     fn edit(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -257,8 +263,7 @@ impl fmt::Display for Error {
             (None, None) => {}
         }
         Harmless(&inner.message, LONGEST_MESSAGE).fmt(f)?;
-        let advice = inner.denial.map(Denial::advice).or(inner.kind.advice());
-        match advice.filter(|_| !(inner.is_answer && inner.kind == ErrorKind::Unavailable)) {
+        match self.advice() {
             Some(advice) => write!(f, " ({advice})"),
             None => Ok(()),
         }
@@ -284,7 +289,7 @@ const LONGEST_MESSAGE: usize = 1_000;
 
 /// Text that others have written, cut to what a log line bears and without the characters that could
 /// break the line or command the terminal.
-struct Harmless<'a>(&'a str, usize);
+pub(crate) struct Harmless<'a>(pub(crate) &'a str, pub(crate) usize);
 
 impl fmt::Display for Harmless<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{keep_alive::KeepAlive, phase::Phase};
 use crate::{
-    Error, ErrorKind, Register, RegisterConfig, RegisterState, RegisterStatus, Result,
+    Error, ErrorKind, History, Register, RegisterConfig, RegisterState, RegisterStatus, Result,
     backend::Link,
     connection::{Hub, runtime},
     record::Record,
@@ -201,6 +201,10 @@ impl<L: Link> Register for Registration<L> {
             status.last_error = self.hub.trouble().or(status.last_error);
         }
         status
+    }
+
+    fn history(&self) -> History {
+        self.keep_alive.chronicle.history()
     }
 }
 

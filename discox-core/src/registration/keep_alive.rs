@@ -8,13 +8,14 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::phase::Wish;
+use super::{chronicle::Chronicle, phase::Wish};
 use crate::{
-    Error, ErrorKind, RegisterState, RegisterStatus, Result,
+    Cause, Error, ErrorKind, EventKind, RegisterState, RegisterStatus, Result,
     backend::{Held, Link, Loss, Registered, Replace},
     backoff::{Backoff, jittered},
-    connection::{ClaimSignal, Gone, Shared, Up, call},
+    connection::{ClaimSignal, Fate, Shared, Up, call},
     lock::lock,
+    metrics::RegistrationMeter,
     record::Record,
 };
 
@@ -29,7 +30,9 @@ pub(crate) struct KeepAlive<L: Link> {
     pub(super) granted: watch::Sender<Outcome>,
     written: Mutex<OnServer<L::Receipt>>,
     /// What became of the record after the last start.
-    pub(super) gone: Gone,
+    pub(super) gone: Arc<Fate>,
+    pub(super) chronicle: Chronicle,
+    pub(super) meter: RegistrationMeter,
 }
 
 /// The attr that is wanted; a later request has a higher number.
@@ -70,7 +73,11 @@ impl<R> OnServer<R> {
 
 impl<L: Link> KeepAlive<L> {
     pub(super) fn new(shared: Arc<Shared<L>>, record: Arc<Record>, attr: &str) -> Self {
+        let chronicle = Chronicle::new(shared.settings.history, record.endpoint.as_str());
         Self {
+            gone: Arc::new(chronicle.fate()),
+            chronicle,
+            meter: RegistrationMeter::new(L::BACKEND, &record.service),
             shared,
             record,
             wish: Wish::new(),
@@ -79,7 +86,6 @@ impl<L: Link> KeepAlive<L> {
             wanted: watch::Sender::new(Requested { number: 0, attr: attr.into() }),
             granted: watch::Sender::new(Outcome::default()),
             written: Mutex::new(OnServer::No),
-            gone: Arc::new(watch::Sender::new(Some(Ok(())))),
         }
     }
 
@@ -112,6 +118,7 @@ impl<L: Link> KeepAlive<L> {
         }
         let mut backoff = Backoff::new(&self.shared.settings);
         while let Ok(up) = self.shared.up().await {
+            self.chronicle.connected(|| up.1.member());
             let ended = match self.register(&up).await {
                 Ok(()) => self.hold(&up).await,
                 Err(error) => Err(error),
@@ -171,7 +178,7 @@ impl<L: Link> KeepAlive<L> {
                 _ => link.register(&self.record, &requested.attr, replace).await,
             }
         };
-        match call("register", self.shared.settings.request_timeout, writing).await {
+        match call::<L, _>("register", self.shared.settings.request_timeout, writing).await {
             Ok(registered) => self.registered(requested, registered),
             Err(error) => {
                 let error = self.shared.place(error.with_subject(&self.record));
@@ -196,6 +203,9 @@ impl<L: Link> KeepAlive<L> {
         let before = self.status.borrow().clone();
         let is_again = before.granted_ttl.is_some();
         let is_back = is_held && before.state != RegisterState::Registered;
+        if is_held {
+            self.chronicle.registered(&before, registered.ttl);
+        }
         if is_back {
             let after = is_again.then(|| Instant::now().into_std().saturating_duration_since(before.since));
             info!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, ?after, "registered");
@@ -228,7 +238,7 @@ impl<L: Link> KeepAlive<L> {
             error = self.shared.lost(*generation) => {
                 self.shared.claims.release(&self.record);
                 if error.kind() != ErrorKind::Stopped {
-                    self.lose(&error);
+                    self.lose(&error, || Cause::error(&error));
                 }
                 Ok(())
             }
@@ -244,11 +254,12 @@ impl<L: Link> KeepAlive<L> {
         };
         let error = Error::new(kind, format!("the record is {loss}")).answered().with_subject(&self.record);
         let error = self.shared.place(error);
-        self.lose(&error);
+        self.lose(&error, || Cause::Record { loss });
         if kind == ErrorKind::Denied { Err(error) } else { Ok(()) }
     }
 
-    fn lose(&self, error: &Error) {
+    fn lose(&self, error: &Error, cause: impl FnOnce() -> Cause) {
+        self.chronicle.note(EventKind::Lost, cause);
         info!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, %error, "registration lost");
         self.report(|status| {
             status.enter(RegisterState::Retrying);
@@ -260,6 +271,7 @@ impl<L: Link> KeepAlive<L> {
     fn superseded(&self, error: &Error) {
         self.shared.claims.release(&self.record);
         self.note_written(OnServer::No);
+        self.chronicle.superseded(&self.status.borrow(), error);
         if self.status.borrow().state != RegisterState::Superseded {
             warn!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, "superseded: a later start of this endpoint holds the record");
         }
@@ -274,6 +286,7 @@ impl<L: Link> KeepAlive<L> {
     async fn retry(&self, (generation, _): &Up<L>, error: &Error, backoff: &mut Backoff) {
         self.shared.claims.release(&self.record);
         debug!(backend = %L::BACKEND, service = %self.record.service, endpoint = %self.record.endpoint, %error, "not registered yet");
+        self.chronicle.failed(&self.status.borrow(), error);
         self.report(|status| {
             status.enter(RegisterState::Retrying);
             status.failed(error);

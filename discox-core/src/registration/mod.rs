@@ -1,5 +1,6 @@
 //! Keeping one endpoint registered.
 
+mod chronicle;
 mod handle;
 mod keep_alive;
 mod phase;

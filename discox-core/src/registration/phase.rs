@@ -52,12 +52,12 @@ impl<L: Link> KeepAlive<L> {
         if before != Phase::New {
             return Err(before);
         }
-        self.status.send_modify(|status| {
+        self.modify(|status| {
             *status = RegisterStatus::new();
             status.enter(RegisterState::Retrying);
         });
         self.shared.withdrawals.forget(&self.record);
-        self.gone.send_replace(None);
+        self.gone.begin();
         self.wish.phase.send_replace(Phase::Running(self.wish.starts.fetch_add(1, Ordering::Relaxed)));
         self.shared.residents.add(self.record.incarnation, self.clone());
         Ok(())
@@ -81,7 +81,7 @@ impl<L: Link> KeepAlive<L> {
 
     fn enter(&self, next: Phase, state: RegisterState, loops: usize) {
         let before = self.wish.phase.send_replace(next);
-        self.status.send_modify(|status| status.enter(state));
+        self.modify(|status| status.enter(state));
         if loops == 0 && matches!(before, Phase::Running(_)) {
             self.leave();
         }
@@ -94,13 +94,7 @@ impl<L: Link> KeepAlive<L> {
             self.shared.withdrawals.enqueue(self.record.clone(), receipt, self.gone.clone());
         } else if !self.shared.withdrawals.waits(&self.record) {
             self.shared.claims.leave(&self.record);
-            self.gone.send_if_modified(|gone| {
-                let is_news = gone.is_none();
-                if is_news {
-                    *gone = Some(Ok(()));
-                }
-                is_news
-            });
+            self.gone.never_was();
         }
         self.shared.residents.remove(self.record.incarnation);
     }
@@ -122,8 +116,15 @@ impl<L: Link> KeepAlive<L> {
     pub(super) fn report(&self, change: impl FnOnce(&mut RegisterStatus)) {
         let phase = self.wish.phase.borrow();
         if matches!(*phase, Phase::Running(_)) {
-            self.status.send_modify(change);
+            self.modify(change);
         }
+    }
+
+    fn modify(&self, change: impl FnOnce(&mut RegisterStatus)) {
+        self.status.send_modify(|status| {
+            change(status);
+            self.meter.report(status);
+        });
     }
 
     pub(super) fn stopped(&self) -> Error {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::{RegisterState, RegisterStatus, Result};
+use crate::{History, RegisterState, RegisterStatus, Result};
 
 /// Keeps one endpoint registered, from [`start`](Register::start) to [`stop`](Register::stop).
 ///
@@ -65,4 +65,8 @@ pub trait Register: Debug + Send + Sync + 'static {
 
     /// What the registration is doing, for operators. Never blocks.
     fn status(&self) -> RegisterStatus;
+
+    /// What happened to the registration lately, and why: see
+    /// [`ConnectionConfig::history`](crate::ConnectionConfig::history). Never blocks.
+    fn history(&self) -> History;
 }

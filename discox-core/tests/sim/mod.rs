@@ -14,9 +14,10 @@ use std::{
 
 use bytes::Bytes;
 use discox_core::{
-    BackendType, Denial, Error, ErrorKind, Result,
+    BackendType, Cause, Denial, Error, ErrorKind, Result,
     backend::{
         Change, Held, Link, Listing, Liveness, Loss, Registered, Replace, Source, SourceOptions, Watch,
+        WhyGone,
     },
     record::{Incarnation, Record, Service},
 };
@@ -38,6 +39,7 @@ pub(crate) struct World {
     changed: watch::Sender<u64>,
     pub(crate) connects: AtomicU32,
     pub(crate) requests: AtomicU32,
+    links: AtomicU32,
 }
 
 #[derive(Default)]
@@ -58,6 +60,8 @@ struct State {
     /// How long a call takes, beside the usual.
     delays: BTreeMap<&'static str, Duration>,
     log: Vec<(u64, String, Option<Bytes>)>,
+    /// Why each key went last.
+    gone: BTreeMap<String, Cause>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +104,7 @@ impl World {
             changed: watch::Sender::new(0),
             connects: AtomicU32::new(0),
             requests: AtomicU32::new(0),
+            links: AtomicU32::new(0),
         });
         world.run();
         world
@@ -178,7 +183,7 @@ impl World {
     }
 
     pub(crate) fn delete_by_hand(&self, key: &str) {
-        self.state().delete(key);
+        self.state().delete(key, &Cause::Deleted);
         self.touch();
     }
 
@@ -223,6 +228,15 @@ impl World {
         let mut state = self.state();
         let all: Vec<_> = state.sessions.keys().copied().collect();
         all.into_iter().for_each(|session| state.end_session(session));
+        drop(state);
+        self.touch();
+    }
+
+    /// Ends the session that a record is of.
+    pub(crate) fn end_session_of(&self, key: &str) {
+        let mut state = self.state();
+        let session = state.records.get(key).and_then(|stored| stored.session);
+        session.into_iter().for_each(|session| state.end_session(session));
         drop(state);
         self.touch();
     }
@@ -312,8 +326,9 @@ impl State {
         self.revision
     }
 
-    fn delete(&mut self, key: &str) {
+    fn delete(&mut self, key: &str, cause: &Cause) {
         if self.records.remove(key).is_some() {
+            self.gone.insert(key.to_owned(), cause.clone());
             self.revision += 1;
             self.log.push((self.revision, key.to_owned(), None));
         }
@@ -323,7 +338,7 @@ impl State {
         self.sessions.remove(&session);
         let keys: Vec<_> =
             self.records.iter().filter(|(_, r)| r.session == Some(session)).map(|(k, _)| k.clone()).collect();
-        keys.iter().for_each(|key| self.delete(key));
+        keys.iter().for_each(|key| self.delete(key, &Cause::SessionEnded));
     }
 }
 
@@ -331,6 +346,7 @@ impl State {
 pub(crate) struct SimLink {
     world: Arc<World>,
     session: u64,
+    member: u32,
 }
 
 impl SimLink {
@@ -369,7 +385,13 @@ impl Link for SimLink {
         timeout(Duration::from_secs(2), connecting)
             .await
             .unwrap_or_else(|_| Err(Error::timed_out("connect", SESSION)))?;
-        Ok(Self { world, session })
+        let member = world.links.fetch_add(1, Ordering::Relaxed) % 3 + 1;
+        Ok(Self { world, session, member })
+    }
+
+    /// A connection goes to the member after the last one.
+    fn member(&self) -> Option<String> {
+        Some(format!("member {}", self.member))
     }
 
     async fn keep(&self, liveness: &Liveness) -> Error {
@@ -443,7 +465,7 @@ impl Link for SimLink {
             state.may_write(record)?;
             let key = &**record.key();
             if state.records.get(key).is_some_and(|found| found.incarnation == Some(record.incarnation)) {
-                state.delete(key);
+                state.delete(key, &Cause::Deleted);
             }
             Ok(())
         };
@@ -550,5 +572,17 @@ impl Watch for SimWatch {
                 () = sleep_until(quiet_at), if !quiet => quiet = true,
             }
         }
+    }
+
+    fn why_gone(&mut self, endpoints: &[Arc<str>]) -> Option<WhyGone> {
+        let (world, directory, endpoints) = (self.world.clone(), self.directory.clone(), endpoints.to_vec());
+        Some(Box::pin(async move {
+            world.enter("why").await;
+            let gone = |endpoint: Arc<str>| {
+                let cause = world.state().gone.get(&format!("{directory}{endpoint}")).cloned()?;
+                Some((endpoint, cause))
+            };
+            endpoints.into_iter().filter_map(gone).collect()
+        }))
     }
 }

@@ -52,6 +52,7 @@ struct Table {
     /// Withdrawn while a request to write them may have been under way: in turn, each once, and since when.
     doubtful: VecDeque<String>,
     doubted_at: HashMap<String, Instant>,
+    last_left: Option<Instant>,
 }
 
 /// The records that share a lease, and the lease once it is granted.
@@ -97,7 +98,15 @@ impl Leases {
 
     /// The record is wanted no more.
     pub(crate) fn leave(&self, key: &str) {
-        self.table().wanted.remove(key);
+        let mut table = self.table();
+        if table.wanted.remove(key).is_some() {
+            table.last_left = Some(Instant::now());
+        }
+    }
+
+    /// When a record was withdrawn last.
+    pub(crate) fn last_left(&self) -> Option<Instant> {
+        self.table().last_left
     }
 
     /// Whether a registration wants this record.

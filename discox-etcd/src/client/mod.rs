@@ -9,8 +9,8 @@ use std::{
 
 use discox_core::{BackendType, Error, ErrorKind, Result, backend::lock, record::Service};
 use etcd_client::{
-    Channel, Client, ConnectOptions, Error as ClientError, GetOptions, GetResponse, PutOptions, PutResponse,
-    Txn, TxnResponse,
+    Channel, Client, ConnectOptions, Error as ClientError, GetOptions, GetResponse, LeaseClient, PutOptions,
+    PutResponse, Txn, TxnResponse,
 };
 
 use self::{
@@ -86,7 +86,11 @@ impl Etcd {
     }
 
     /// Makes a call, and again after a login where the server wants one.
-    async fn call<T, F>(&self, purpose: Purpose, mut call: impl FnMut() -> F) -> Result<T, ClientError>
+    pub(crate) async fn call<T, F>(
+        &self,
+        purpose: Purpose,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
@@ -136,11 +140,19 @@ impl Etcd {
     }
 
     pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResponse, ClientError> {
+        self.txn_of(Purpose::Write, txn).await
+    }
+
+    pub(crate) async fn txn_of(&self, purpose: Purpose, txn: Txn) -> Result<TxnResponse, ClientError> {
         let call = || {
             let (mut kv, txn) = (self.client.kv_client(), txn.clone());
             async move { kv.txn(txn).await }
         };
-        self.call(Purpose::Write, call).await
+        self.call(purpose, call).await
+    }
+
+    pub(crate) fn lease_client(&self) -> LeaseClient {
+        self.client.lease_client()
     }
 
     /// Grants a lease of so many seconds.
@@ -257,6 +269,11 @@ impl Etcd {
             Err(error) if error::is_no_permission(&error) => Ok(()),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// The member.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Resolves when the connection has ended. Cancel-safe.

@@ -136,6 +136,10 @@ pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) list: List,
 
+    /// Print also why each thing happens, as far as the registry tells
+    #[arg(long, env = "DISCOX_WHY", hide_env_values = true)]
+    pub(crate) why: bool,
+
     /// How long after an outage removals are held back [default: 15s]
     #[arg(
         long,

@@ -25,6 +25,7 @@ mod security;
 mod signals;
 mod unreadable;
 mod watch;
+mod why;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -70,7 +71,10 @@ fn run(args: Args) -> Result<u8, Failure> {
             let config = config::register(common, args, file)?;
             runtime.block_on(register::run(config, command, output, from_now_on))
         }
-        Action::Watch(args) => runtime.block_on(watch::run(config::watch(common, args, file)?, output)),
+        Action::Watch(args) => {
+            let why = args.why;
+            runtime.block_on(watch::run(config::watch(common, args, file)?, output, why))
+        }
         Action::List(args) => runtime.block_on(list::run(config::list(common, args, file)?, output)),
     };
     runtime.shutdown_timeout(AT_THE_END);

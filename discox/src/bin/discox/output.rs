@@ -116,7 +116,7 @@ impl fmt::Display for Attr<'_> {
 
 /// What others have written, without the control characters that could break the line or command the
 /// terminal.
-struct OnOneLine<'a>(&'a str);
+pub(crate) struct OnOneLine<'a>(pub(crate) &'a str);
 
 impl fmt::Display for OnOneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,6 +142,18 @@ pub(crate) fn print_list(entries: &[Entry<'_>], format: Format) -> io::Result<()
     write(|out| match format {
         Format::Text => entries.iter().try_for_each(|entry| writeln!(out, "{entry}")),
         Format::Json => writeln!(out, "{}", serde_json::to_string(entries)?),
+    })
+}
+
+/// Prints a line of JSON or of text, whichever is wanted, and flushes.
+pub(crate) fn print_either(
+    json: &impl Serialize,
+    text: &impl fmt::Display,
+    format: Format,
+) -> io::Result<()> {
+    write(|out| match format {
+        Format::Text => writeln!(out, "{text}"),
+        Format::Json => writeln!(out, "{}", serde_json::to_string(json)?),
     })
 }
 

@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use discox::{DiscoverConfig, EndpointCacher, Error, Event, Update};
+use discox::{DiscoverConfig, EndpointCacher, Error, Event, History, Update};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
     failure::Failure,
     output::{Format, Line, print_lines},
     signals::Signals,
+    why,
 };
 
 /// Runs until a signal comes, nobody reads any more, or discovery ends by an error.
-pub(crate) async fn run(config: DiscoverConfig, output: Format) -> Result<u8, Failure> {
+pub(crate) async fn run(config: DiscoverConfig, output: Format, why: bool) -> Result<u8, Failure> {
     /// A callback may hang in a write to a full pipe.
     const STOPPING: Duration = Duration::from_secs(1);
 
@@ -29,7 +30,9 @@ pub(crate) async fn run(config: DiscoverConfig, output: Format) -> Result<u8, Fa
         let (discover, printer) = (discover.clone(), printer.clone());
         async move { discover.start(printer).await }
     });
+    let history = if why { discover.history() } else { History::default() };
     let outcome = tokio::select! {
+        error = why::print(&history, output) => Err(Failure::output(error.kind())),
         ended = watching => ended.map_err(io::Error::other)?.map_err(Failure::from),
         _ = signals.next() => Ok(()),
         Ok(why) = unwritten.wait_for(Option::is_some) => Err(Failure::output((*why).unwrap_or(io::ErrorKind::Other))),
