@@ -23,6 +23,8 @@ struct Entry {
     fading: bool,
     /// Somebody removed its record on purpose, on a healthy registry.
     removed_by_hand: bool,
+    /// It may come and go as long as it is fading: its process is stopped and goes on.
+    roams: bool,
 }
 
 /// What everybody should see.
@@ -99,6 +101,12 @@ impl Book {
         self.with(|book| book.entry(endpoint.into()).or_default().fading = true);
     }
 
+    /// The endpoint may be seen or not, again and again, until it is called [gone](Book::gone).
+    pub(crate) fn roams(&self, endpoint: &str) {
+        self.died(endpoint);
+        self.with(|book| book.entry(endpoint.into()).or_default().roams = true);
+    }
+
     /// From now on nobody may show the dead endpoint.
     pub(crate) fn gone(&self, endpoint: &str) {
         self.with(|book| book.entry(endpoint.into()).or_default().fading = false);
@@ -139,7 +147,9 @@ impl Book {
                         let known = book.get(endpoint);
                         let ever = known.is_some_and(|entry| entry.attrs.iter().any(|known| known == attr));
                         let risen = gone.contains(endpoint)
-                            && known.is_some_and(|entry| entry.ended.is_some_and(|ended| ended < *at));
+                            && known.is_some_and(|entry| {
+                                !entry.roams && entry.ended.is_some_and(|ended| ended < *at)
+                            });
                         if !ever || risen {
                             verdict.wrong_adds.push(at_time.to_string());
                         }

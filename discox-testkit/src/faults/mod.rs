@@ -6,7 +6,9 @@
 //! - the end: every live endpoint is registered (by a fresh discovery and by the registry's own tool), every
 //!   watcher's cache is equal to that;
 //! - the way there: no watcher lost a live endpoint or showed a wrong one, each loss was told once and
-//!   recovered from once.
+//!   recovered from once;
+//! - the truth of what was said meanwhile: no status and no freshness differed from what the registry had for longer
+//!   than its bound (`truth.rs`).
 //!
 //! How long things took is recorded and compared with the promised figure; three times the figure fails.
 //!
@@ -36,10 +38,12 @@ mod kills;
 mod leaks;
 mod lives;
 mod logs;
+pub mod nemesis;
 mod network;
 mod notes;
 mod options;
 mod process;
+mod reading;
 mod recovery;
 mod report;
 mod runner;
@@ -47,6 +51,7 @@ mod session_closer;
 mod stage;
 mod table;
 mod tools;
+mod truth;
 mod watcher;
 
 use std::path::PathBuf;

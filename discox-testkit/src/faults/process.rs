@@ -86,11 +86,20 @@ impl Process {
         self.child.kill().await.context("kill -9")
     }
 
+    /// Stops it, so that its clock stands and it answers nothing, or lets it go on.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(self.pid()?, signal).context("SIGSTOP and SIGCONT")
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        pid.context("it has ended")
+    }
+
     /// Asks it to end, and returns when it has; it must have gone well.
     pub(crate) async fn terminate(mut self) -> Result<()> {
-        let pid =
-            self.child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).context("it has ended")?;
-        kill_process(pid, Signal::TERM)?;
+        kill_process(self.pid()?, Signal::TERM)?;
         let status =
             timeout(Duration::from_secs(10), self.child.wait()).await.context("it does not end")??;
         ensure!(status.success(), "it ended with {status}");

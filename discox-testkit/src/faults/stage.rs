@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use discox_core::{
-    BackendType, ConnectionConfig, ConsulOptions, DiscoverConfig, Register, RegisterConfig, Registry,
-    RegistryConfig, ZookeeperOptions,
+    BackendType, ConnectionConfig, ConsulOptions, Discover, DiscoverConfig, Register, RegisterConfig,
+    Registry, RegistryConfig, ZookeeperOptions,
 };
 use futures_util::future::{join_all, try_join_all};
 
@@ -22,6 +22,8 @@ use super::{
     cell::{Cell, Settings, Topology},
     form::Form,
     notes::Notes,
+    reading::Reader,
+    truth::Truth,
     watcher::Watcher,
 };
 use crate::{
@@ -55,7 +57,7 @@ pub struct Stage {
     pub(crate) cell: Cell,
     pub(crate) form: Form,
     pub(crate) settings: Settings,
-    pub(crate) servers: Servers,
+    pub(crate) servers: Arc<Servers>,
     /// A proxy before each member, if asked for.
     pub(crate) doors: Vec<Proxy>,
     pub(crate) notes: Arc<Notes>,
@@ -65,6 +67,8 @@ pub struct Stage {
     pub(crate) shared: Arc<dyn Registry>,
     pub(crate) fleet: Vec<Live>,
     pub(crate) watchers: Vec<Watcher>,
+    /// Compares statuses with what the registry has.
+    pub(crate) truth: Truth,
     newcomers: AtomicUsize,
 }
 
@@ -78,7 +82,7 @@ impl Stage {
         if !config.is_empty() {
             builder = builder.config(config);
         }
-        let servers = builder.start().await?;
+        let servers = Arc::new(builder.start().await?);
         let mut doors = Vec::new();
         if settings.doors {
             doors = try_join_all(servers.addresses().into_iter().map(Proxy::to)).await?;
@@ -91,6 +95,9 @@ impl Stage {
             ..Default::default()
         };
         let shared = (suite.makers.connect)(shared_config)?;
+        let (prefix, service) = (format!("/faults/{unique:016x}"), format!("service-{unique:016x}"));
+        let reader = Reader { servers: servers.clone(), prefix: prefix.clone(), service: service.clone() };
+        let truth = Truth::watch(reader, &settings);
         let mut stage = Stage {
             suite,
             cell: cell.clone(),
@@ -100,11 +107,12 @@ impl Stage {
             doors,
             notes,
             book: Arc::default(),
-            prefix: format!("/faults/{unique:016x}"),
-            service: format!("service-{unique:016x}"),
+            prefix,
+            service,
             shared,
             fleet: Vec::new(),
             watchers: Vec::new(),
+            truth,
             newcomers: AtomicUsize::new(0),
         };
         stage.fill().await.context("before the fault")?;
@@ -129,7 +137,7 @@ impl Stage {
                 1 => self.shared.discover(discovery)?,
                 _ => (self.suite.makers.new_discover)(discovery)?,
             };
-            self.watchers.push(Watcher::start(format!("{i}"), discover));
+            self.watchers.push(self.audience(format!("{i}"), discover));
         }
         self.wait_until_right(UP).await
     }
@@ -178,13 +186,17 @@ impl Stage {
     /// A registration with a connection of its own, written into the book as live, not started.
     pub(crate) fn registration(&self, endpoint: &str, attr: &str, via: Via) -> Result<Arc<dyn Register>> {
         self.book.live(endpoint, attr);
-        Ok((self.suite.makers.new_register)(self.register_config(endpoint, attr, via))?)
+        let register = (self.suite.makers.new_register)(self.register_config(endpoint, attr, via))?;
+        self.truth.registration(endpoint, &register);
+        Ok(register)
     }
 
     /// A registration on the shared connection, written into the book as live, not started.
     pub(crate) fn registration_on_shared(&self, endpoint: &str, attr: &str) -> Result<Arc<dyn Register>> {
         self.book.live(endpoint, attr);
-        Ok(self.shared.register(self.register_config(endpoint, attr, Via::Doors))?)
+        let register = self.shared.register(self.register_config(endpoint, attr, Via::Doors))?;
+        self.truth.registration(endpoint, &register);
+        Ok(register)
     }
 
     pub(crate) fn discovery(&self, grace: Duration, via: Via) -> DiscoverConfig {
@@ -211,7 +223,14 @@ impl Stage {
 
     /// A watcher with a connection of its own, started, that is no part of the cell's audience.
     pub(crate) fn watch(&self, name: &str, grace: Duration, via: Via) -> Result<Watcher> {
-        Ok(Watcher::start(name, (self.suite.makers.new_discover)(self.discovery(grace, via))?))
+        let discover = (self.suite.makers.new_discover)(self.discovery(grace, via))?;
+        Ok(self.audience(name, discover))
+    }
+
+    fn audience(&self, name: impl Into<String>, discover: Arc<dyn Discover>) -> Watcher {
+        let watcher = Watcher::start(name, discover);
+        self.truth.discovery(&watcher.name, &watcher.discover, &watcher.cache);
+        watcher
     }
 
     /// The member that most of this process's connections go to.
@@ -249,9 +268,12 @@ impl Stage {
         self.notes.count("losses_told", count(|verdict| verdict.losses));
         let mut wrong = String::new();
         for (name, verdict) in &verdicts {
-            let removals = if excuse.is_some() { &[][..] } else { &verdict.live_removals[..] };
-            let lists =
-                [("removed", removals), ("added", &verdict.wrong_adds), ("told", &verdict.wrong_events)];
+            let unless_excused = |list| if excuse.is_some() { &[][..] } else { list };
+            let lists = [
+                ("removed", unless_excused(&verdict.live_removals[..])),
+                ("added", unless_excused(&verdict.wrong_adds[..])),
+                ("told", &verdict.wrong_events[..]),
+            ];
             for (what, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
                 let _ = writeln!(wrong, "watcher {name} wrongly {what}: {}", list.join("; "));
             }
@@ -260,6 +282,12 @@ impl Stage {
                 let told = verdict.losses;
                 let _ = writeln!(wrong, "watcher {name} was told of {told} losses and not of {losses:?}");
             }
+        }
+        let (lies, readings) = self.truth.lies();
+        self.notes.count("status_readings", readings);
+        self.notes.count("untrue_statuses", lies.len());
+        for lie in lies {
+            let _ = writeln!(wrong, "{lie}");
         }
         if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.trim_end()) }
     }
