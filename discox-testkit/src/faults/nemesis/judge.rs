@@ -24,15 +24,15 @@ use crate::{server::Member, wait::eventually};
 const CALM: Duration = Duration::from_secs(45);
 
 /// What was abandoned or killed ends with its TTL, and is shown for as long as the grace may hold it.
-const FORGOTTEN: Duration = Duration::from_secs(30);
+const FORGOTTEN: Duration = Duration::from_secs(40);
 
 const SETTINGS: Settings = Settings {
     endpoints: REGISTRARS,
     watchers: 3,
     heart_beat: Duration::from_secs(1),
-    ttl: Duration::from_secs(6),
+    ttl: Duration::from_secs(10),
     grace: Duration::from_secs(6),
-    detection: Duration::from_secs(3),
+    detection: Duration::from_secs(4),
     doors: true,
     losses: 0..=usize::MAX,
     config: |_| "",
