@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 
 /// Makes connections to endpoints.
 pub trait Connect: Send + Sync + 'static {
@@ -36,10 +36,25 @@ pub trait Connection: Send + Sync + 'static {
 
 /// A connection that has just been made.
 pub struct Connected<C> {
-    /// The connection.
-    pub connection: C,
-    /// Resolves when the connection takes no more requests.
-    pub closed: BoxFuture<'static, ()>,
+    pub(crate) connection: C,
+    pub(crate) closed: BoxFuture<'static, ()>,
+    pub(crate) health: Option<BoxStream<'static, Result<(), String>>>,
+}
+
+impl<C> Connected<C> {
+    /// A connection, and what resolves when it takes no more requests.
+    pub fn new(connection: C, closed: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { connection, closed: Box::pin(closed), health: None }
+    }
+
+    /// What the endpoint says of itself: that it is well, or why it is not. It is not picked before it has said that it
+    /// is well, and while it says that it is not. Its last word counts until the connection is
+    /// closed; the stream should end by then.
+    #[must_use]
+    pub fn watched(mut self, health: BoxStream<'static, Result<(), String>>) -> Self {
+        self.health = Some(health);
+        self
+    }
 }
 
 impl<C> fmt::Debug for Connected<C> {

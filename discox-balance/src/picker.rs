@@ -34,8 +34,7 @@ impl Connect for Direct {
         &self,
         _target: &Arc<Target>,
     ) -> impl Future<Output = Result<Connected<Direct>, String>> + Send + 'static {
-        let closed = Box::pin(std::future::pending());
-        std::future::ready(Ok(Connected { connection: Direct, closed }))
+        std::future::ready(Ok(Connected::new(Direct, std::future::pending())))
     }
 
     fn at_once(&self) -> usize {

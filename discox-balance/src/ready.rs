@@ -22,22 +22,24 @@ pub(crate) struct Health {
     pub(crate) reported: AtomicBool,
 }
 
-/// A connection that is ready, with the counters that only its own requests write.
+/// A connection that is ready, with the counters that only its own requests write. In this order: what each pick reads
+/// and writes lies together, beside the counters of its `Arc`.
+#[repr(C)]
 pub(crate) struct Ready<C> {
+    pub(crate) picked: AtomicU64,
+    pub(crate) ended: AtomicU64,
     pub(crate) id: u64,
-    pub(crate) target: Arc<Target>,
+    pub(crate) is_draining: AtomicBool,
+    /// Whether a request over it has succeeded.
+    pub(crate) has_served: AtomicBool,
+    pub(crate) eject_after: u32,
     pub(crate) connection: C,
+    pub(crate) health: Arc<Health>,
+    pub(crate) target: Arc<Target>,
     pub(crate) attr: ArcSwap<Bytes>,
     /// The endpoint's hash, for rendezvous.
     pub(crate) hash: u64,
-    pub(crate) health: Arc<Health>,
     pub(crate) signals: Arc<Signals>,
-    pub(crate) eject_after: u32,
-    /// Whether a request over it has succeeded.
-    pub(crate) has_served: AtomicBool,
-    pub(crate) is_draining: AtomicBool,
-    pub(crate) picked: AtomicU64,
-    pub(crate) ended: AtomicU64,
 }
 
 impl<C> Ready<C> {

@@ -151,11 +151,14 @@ impl<T> Set<T> {
         self.is_uniform
     }
 
+    /// The item at a position, in a set that is sealed.
     #[inline]
     pub(crate) fn get(&self, position: usize) -> Option<(&T, u32)> {
         let block = self.blocks.get(position / BLOCK)?;
         let slot = position % BLOCK;
-        Some((block.items.get(slot)?, *block.weights.get(slot)?))
+        // Where all are the same, one place in memory less is read.
+        let weight = if self.is_uniform { self.heaviest } else { *block.weights.get(slot)? };
+        Some((block.items.get(slot)?, weight))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&T, u32)> {

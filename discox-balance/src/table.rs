@@ -184,7 +184,8 @@ fn least_of_two<C>(set: &Ranks<C>) -> Option<(&Arc<Ready<C>>, u32)> {
     let first = set.draw()?;
     let second = if set.is_uniform() && set.len() > 1 {
         // Never the same one
-        (first + 1 + fastrand::usize(..set.len() - 1)) % set.len()
+        let other = fastrand::usize(..set.len() - 1);
+        if other < first { other } else { other + 1 }
     } else {
         set.draw()?
     };

@@ -150,6 +150,26 @@ async fn at_most_sixteen_handshakes_and_no_connection_outside_the_subset() {
     assert_eq!((status.discovered, status.in_subset, status.ready), (250, 100, 100));
 }
 
+/// 1,024 is where tonic's `balance_list` ends.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_endpoints_are_connected_and_a_change_touches_one() {
+    for count in [1_025, 10_000] {
+        let endpoints: Vec<_> = (0..count).map(|i| format!("10.1.{}.{}:80", i / 250, i % 250 + 1)).collect();
+        let names: Vec<_> = endpoints.iter().map(String::as_str).collect();
+        let (world, cache, balanced) = balanced(&names, count).await;
+        assert_eq!((world.live(), world.most_dialing(), world.all_dials()), (count, 16, count));
+        let picked: HashSet<_> = (0..count).map(|_| balanced.pick().unwrap().endpoint().to_owned()).collect();
+        assert!(picked.len() > count / 2, "{} of {count}", picked.len());
+        cache.delete(&endpoints[7]);
+        cache.add_or_update(&endpoints[8], br#"{"weight":0}"#);
+        cache.add_or_update(A, b"");
+        balanced.ready(count).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let status = balanced.status();
+        assert_eq!((status.ready, status.draining, world.all_dials()), (count, 0, count + 1));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn failures_in_a_row_eject_at_most_half_and_longer_each_time() {
     let (_world, _cache, balanced) = balanced(&[A, B, C], 3).await;
@@ -219,6 +239,46 @@ async fn an_ejection_survives_a_flap_of_the_record() {
     settle().await;
     assert_eq!(balanced.status().ejected, 1);
     assert!((0..100).all(|_| balanced.pick().unwrap().endpoint() == B));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_watched_is_picked_while_it_says_that_it_is_well() {
+    let (world, cache) = (World::default(), cache(&[A, B]));
+    world.says(A, None);
+    let balanced = Balanced::new(&cache, world.clone(), options());
+    balanced.ready(1).await;
+    settle().await;
+    let only_b = || (0..50).all(|_| balanced.pick().unwrap().endpoint() == B);
+    assert!(only_b(), "it has said nothing yet");
+    assert_eq!((balanced.status().ready, balanced.status().connecting, world.live()), (1, 1, 2));
+    world.says(A, Some(Ok(())));
+    balanced.ready(2).await;
+    world.says(A, Some(Err("NOT_SERVING".into())));
+    settle().await;
+    assert!(only_b());
+    // A flap of the record, a new weight and an ejection that ends do not make it well.
+    cache.delete(A);
+    settle().await;
+    cache.add_or_update(A, br#"{"weight":7}"#);
+    settle().await;
+    assert!(only_b());
+    cache.delete(B);
+    settle().await;
+    let (error, took) = refusal(&balanced).await;
+    assert_eq!(error.to_string(), "no endpoint of orders can be reached: 10.0.0.1:80: NOT_SERVING");
+    assert_eq!((took, world.dials(A)), (Duration::ZERO, 1));
+    world.says(A, Some(Ok(())));
+    balanced.ready(1).await;
+    // Over a new connection it says so anew.
+    world.says(A, None);
+    world.cut(A);
+    settle().await;
+    assert!(balanced.pick().is_none());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(balanced.pick().is_none());
+    world.says(A, Some(Ok(())));
+    balanced.ready(1).await;
+    assert_eq!(balanced.pick().unwrap().endpoint(), A);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,12 @@
 //! How a channel is set up.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use discox_balance::{Balanced, Endpoints, Options};
 use discox_core::TlsConfig;
 use http::uri::Authority;
 
-use crate::{Channel, connection::Http, dial::Dial, outgoing::RequestBody};
+use crate::{Channel, Health, connection::Http, dial::Dial, outgoing::RequestBody};
 
 /// The version of HTTP that endpoints speak.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -27,7 +27,7 @@ pub struct Builder<B> {
     tls: Option<TlsConfig>,
     origin: Option<Authority>,
     keep_alive: Option<Duration>,
-    _body: PhantomData<fn(B)>,
+    health: Option<Arc<dyn Health<B>>>,
 }
 
 impl<B> Builder<B> {
@@ -39,7 +39,7 @@ impl<B> Builder<B> {
             tls: None,
             origin: None,
             keep_alive: Some(Duration::from_secs(10)),
-            _body: PhantomData,
+            health: None,
         }
     }
 
@@ -75,6 +75,16 @@ impl<B> Builder<B> {
         self.keep_alive = every;
         self
     }
+
+    /// HTTP/2: asks each endpoint whether it is well, and picks only those that say so. Off by default: an endpoint is
+    /// well while it is connected.
+    pub fn health(mut self, health: impl Health<B>) -> Self
+    where
+        B: RequestBody,
+    {
+        self.health = Some(Arc::new(health));
+        self
+    }
 }
 
 impl<B: RequestBody> Builder<B> {
@@ -82,9 +92,16 @@ impl<B: RequestBody> Builder<B> {
     pub fn build(self) -> Channel<B> {
         let dial = Dial::new(self.tls, self.protocol == Protocol::Http2);
         let scheme = dial.scheme();
-        let connect = Http::new(dial, self.protocol, self.keep_alive);
+        let origin = self.origin.map(Arc::new);
+        let connect = Http {
+            dial: Arc::new(dial),
+            protocol: self.protocol,
+            keep_alive: self.keep_alive,
+            origin: origin.clone(),
+            health: self.health,
+        };
         let balanced = Balanced::new(self.endpoints, connect, self.options);
-        Channel::over(balanced, scheme, self.origin.map(Arc::new))
+        Channel::over(balanced, scheme, origin)
     }
 }
 

@@ -9,13 +9,14 @@ use std::{
 use discox_balance::{Balanced, Endpoints, How, Status};
 use futures_util::future::BoxFuture;
 use http::{
-    Request, Response, Uri,
+    Request, Response,
     uri::{Authority, Scheme},
 };
 use tower_service::Service;
 
 use crate::{
     Answer, Builder, Error,
+    address::address,
     connection::Http,
     outgoing::{Outgoing, RequestBody},
     send::send,
@@ -80,16 +81,6 @@ impl<B: RequestBody> Channel<B> {
             })
             .await
     }
-}
-
-/// Where a request goes: requests name a path, and what stands before it is for the endpoint.
-fn address(uri: &mut Uri, scheme: &Scheme, authority: Option<&Authority>) {
-    let mut parts = std::mem::take(uri).into_parts();
-    parts.authority = parts.authority.or_else(|| authority.cloned());
-    // One is nothing without the other.
-    parts.scheme = parts.authority.as_ref().map(|_| scheme.clone());
-    parts.path_and_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
-    *uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
 impl<B: RequestBody> Service<Request<B>> for Channel<B> {

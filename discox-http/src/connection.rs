@@ -1,6 +1,6 @@
 //! A connection to one endpoint, and how it is made.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use discox_balance::{Connect, Connected, Connection, Target};
 use futures_util::future::BoxFuture;
@@ -9,23 +9,26 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http2},
 };
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::oneshot;
 
 use crate::{
-    Protocol,
+    Direct, Health, Protocol,
     dial::Dial,
     executor::{Http2Tasks, Running},
+    greeting::Greeted,
     outgoing::{RequestBody, Resendable},
     pool::{Lease, Pool},
 };
 
 /// Connects by HTTP.
 pub(crate) struct Http<B> {
-    dial: Arc<Dial>,
-    protocol: Protocol,
-    keep_alive: Option<Duration>,
-    _body: PhantomData<fn(B)>,
+    pub(crate) dial: Arc<Dial>,
+    pub(crate) protocol: Protocol,
+    pub(crate) keep_alive: Option<Duration>,
+    /// What stands as the authority of all requests, instead of their endpoint.
+    pub(crate) origin: Option<Arc<Authority>>,
+    pub(crate) health: Option<Arc<dyn Health<B>>>,
 }
 
 /// A connection to one endpoint; with HTTP/1.1, as many as there are requests.
@@ -52,12 +55,6 @@ pub(crate) enum Unanswered<B> {
     Failed(TrySendError<Request<Resendable<B>>>),
 }
 
-impl<B> Http<B> {
-    pub(crate) fn new(dial: Dial, protocol: Protocol, keep_alive: Option<Duration>) -> Self {
-        Self { dial: Arc::new(dial), protocol, keep_alive, _body: PhantomData }
-    }
-}
-
 impl<B: RequestBody> Connect for Http<B> {
     type Connection = Link<B>;
 
@@ -65,18 +62,23 @@ impl<B: RequestBody> Connect for Http<B> {
         &self,
         target: &Arc<Target>,
     ) -> impl Future<Output = Result<Connected<Link<B>>, String>> + Send + 'static {
-        let (dial, target, keep_alive) = (self.dial.clone(), target.clone(), self.keep_alive);
-        let protocol = self.protocol;
+        let (http, target) = (self.clone(), target.clone());
         async move {
-            let authority = target.endpoint().parse().ok();
-            let (wire, closed) = match protocol {
-                Protocol::Http1 => {
-                    let (pool, closed) = Pool::open(dial, target).await?;
-                    (Wire::Http1(pool), closed)
-                }
-                Protocol::Http2 => http2(&dial, &target, keep_alive).await?,
-            };
-            Ok(Connected { connection: Link { wire, authority }, closed })
+            let authority: Option<Authority> = target.endpoint().parse().ok();
+            if http.protocol == Protocol::Http1 {
+                let (pool, closed) = Pool::open(http.dial, target).await?;
+                return Ok(Connected::new(Link { wire: Wire::Http1(pool), authority }, closed));
+            }
+            let (sender, running, closed) = http2(&http.dial, &target, http.keep_alive).await?;
+            let health = http.health.map(|health| {
+                let authority = http.origin.or_else(|| authority.clone().map(Arc::new));
+                health.watch(Direct::new(sender.clone(), http.dial.scheme(), authority))
+            });
+            let connected = Connected::new(Link { wire: Wire::Http2(sender, running), authority }, closed);
+            Ok(match health {
+                Some(health) => connected.watched(health),
+                None => connected,
+            })
         }
     }
 }
@@ -85,18 +87,19 @@ async fn http2<B>(
     dial: &Dial,
     target: &Target,
     keep_alive: Option<Duration>,
-) -> Result<(Wire<B>, BoxFuture<'static, ()>), String>
+) -> Result<(http2::SendRequest<Resendable<B>>, Running, BoxFuture<'static, ()>), String>
 where
     B: RequestBody,
 {
-    let io = dial.reach(target).await?;
+    let (io, greeted) = Greeted::new(dial.reach(target).await?);
     let tasks = Http2Tasks::default();
     let mut builder = http2::Builder::new(tasks.clone());
     builder.timer(TokioTimer::new()).keep_alive_interval(keep_alive).keep_alive_while_idle(true);
     if let Some(limit) = keep_alive {
         builder.keep_alive_timeout(limit);
     }
-    let (sender, connection) = builder.handshake(io).await.map_err(|error| error.to_string())?;
+    let (sender, connection) =
+        builder.handshake(TokioIo::new(io)).await.map_err(|error| error.to_string())?;
     let (ended, closed) = oneshot::channel::<()>();
     let requests = tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -104,11 +107,13 @@ where
         }
         drop(ended);
     });
+    let running = Running::new(tasks, &requests);
+    greeted.await.map_err(|_| "closed before the server said that it speaks HTTP/2")?;
     let closed = Box::pin(async move {
         // Nothing is sent: it is dropped when the task ends, or is ended.
         let _ = closed.await;
     });
-    Ok((Wire::Http2(sender, Running::new(tasks, &requests)), closed))
+    Ok((sender, running, closed))
 }
 
 impl<B: RequestBody> Link<B> {
@@ -158,6 +163,18 @@ impl<B: RequestBody> Connection for Link<B> {
         match &self.wire {
             Wire::Http1(pool) => pool.close(),
             Wire::Http2(_, running) => running.end(),
+        }
+    }
+}
+
+impl<B> Clone for Http<B> {
+    fn clone(&self) -> Self {
+        Self {
+            dial: self.dial.clone(),
+            protocol: self.protocol,
+            keep_alive: self.keep_alive,
+            origin: self.origin.clone(),
+            health: self.health.clone(),
         }
     }
 }

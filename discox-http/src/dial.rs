@@ -4,7 +4,6 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use discox_balance::Target;
 use discox_core::{Error, TlsConfig, backend::Files};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The names of the protocols in TLS (RFC 7301).
@@ -18,7 +17,7 @@ const READS_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-pub(crate) type Io = TokioIo<Box<dyn Stream>>;
+pub(crate) type Io = Box<dyn Stream>;
 
 /// Reaches endpoints.
 pub(crate) struct Dial {
@@ -46,10 +45,10 @@ impl Dial {
     pub(crate) async fn reach(&self, target: &Target) -> Result<Io, String> {
         let text = |error: Error| error.message().to_owned();
         let stream = discox_tls::dial(target.host(), target.port()).await.map_err(text)?;
-        let Some(tls) = &self.tls else { return Ok(TokioIo::new(Box::new(stream))) };
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let config = tls.config().await.map_err(text)?;
         let shaken = discox_tls::handshake(&tls.settings, config, target.host(), stream).await;
-        Ok(TokioIo::new(Box::new(shaken.map_err(text)?)))
+        Ok(Box::new(shaken.map_err(text)?))
     }
 }
 

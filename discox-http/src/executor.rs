@@ -19,8 +19,7 @@ where
 {
     fn execute(&self, task: F) {
         let running = tokio::spawn(task);
-        // Later ones do not take its place.
-        let _ = self.0.set(running.abort_handle());
+        self.0.get_or_init(|| running.abort_handle());
     }
 }
 

@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod address;
 mod answer;
 mod builder;
 mod channel;
@@ -34,6 +35,8 @@ mod connection;
 mod dial;
 mod error;
 mod executor;
+mod greeting;
+mod health;
 mod leaving;
 mod outgoing;
 mod pool;
@@ -48,6 +51,7 @@ pub use crate::{
     builder::{Builder, Protocol},
     channel::{Channel, Wish},
     error::Error,
+    health::{Direct, Health},
     leaving::{Leaving, Left, leave},
     outgoing::{Repeatable, RequestBody},
     serve::{serve, terminated},

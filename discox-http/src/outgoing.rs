@@ -100,7 +100,7 @@ pub(crate) struct Resendable<B> {
 }
 
 impl<B> Resendable<B> {
-    fn new(body: B) -> Self {
+    pub(crate) fn new(body: B) -> Self {
         Self { rest: Some(body), ahead: VecDeque::new(), kept: Some(Vec::new()), home: Arc::default() }
     }
 

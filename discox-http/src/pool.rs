@@ -16,6 +16,7 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
 };
+use hyper_util::rt::TokioIo;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -118,7 +119,7 @@ impl<B: RequestBody> Pool<B> {
     }
 
     async fn connect(&self) -> Result<Lease<B>, String> {
-        let io = self.dial.reach(&self.target).await?;
+        let io = TokioIo::new(self.dial.reach(&self.target).await?);
         let (sender, connection) = http1::handshake(io).await.map_err(|error| error.to_string())?;
         let open = Open::new(&self.state);
         let is_left = open.is_left.clone();

@@ -16,9 +16,14 @@ use discox_core::{EndpointCacher, Event, LiteEndpoint, RegisterConfig};
 use discox_http::{Channel, Error, Leaving, Protocol, Repeatable, Traffic, leave, serve};
 use h2::Reason;
 use http_body_util::Full;
-use shop::{DEADLINE, Server, ask, channel, get, options, registry, under_load};
+use shop::{DEADLINE, Server, ask, channel, get, more_requests, options, registry, under_load, until};
 use std::sync::Arc;
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    time::timeout,
+};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
@@ -44,14 +49,34 @@ async fn requests_spread_by_weight_and_follow_an_attr_without_a_new_connection()
         assert!((0.6..0.97).contains(&share), "{share}");
         let connects = channel.status().connects;
         light.register.update_attr(r#"{"weight":0}"#).await?;
+        // One answer of the heavy one says nothing of whether the channel has heard of the change.
         let only_heavy = async {
-            while ask(&channel, get("/")).await?.starts_with(&light.endpoint) {}
-            spread().await
+            while spread().await? < 1.0 {}
+            anyhow::Ok(())
         };
-        assert_eq!(timeout(DEADLINE, only_heavy).await??, 1.0);
+        timeout(DEADLINE, only_heavy).await??;
         assert_eq!(channel.status().connects, connects, "{protocol:?}");
         assert_eq!(channel.status().in_flight, 0, "{protocol:?}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_show_over_real_connections() -> Result<()> {
+    let (registry, mut servers) = (registry()?, Vec::new());
+    for weight in 1..=3 {
+        servers.push(Server::start(&registry, &format!("{{\"weight\":{weight}}}")).await?);
+    }
+    let channel = channel(&registry.watch("orders")?, Protocol::Http2);
+    timeout(DEADLINE, channel.ready(3)).await?;
+    for _ in 0..1_200 {
+        ask(&channel, get("/")).await?;
+    }
+    let deviation =
+        |(server, meant): (&Server, f64)| (server.traffic.requests() as f64 - meant).powi(2) / meant;
+    let chi_squared: f64 = servers.iter().zip([200.0, 400.0, 600.0]).map(deviation).sum();
+    // Two degrees of freedom: 1 in a million is beyond 27.6.
+    assert!(chi_squared < 27.6, "{chi_squared}");
     Ok(())
 }
 
@@ -79,22 +104,17 @@ async fn a_server_that_is_killed_costs_only_what_it_may_have_begun() -> Result<(
         let channel = channel(&registry.watch("orders")?, protocol);
         timeout(DEADLINE, channel.ready(3)).await?;
         let killing = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            more_requests(&channel, 200).await?;
             servers[0].kill();
-            let is_out = async {
-                while channel.status().ready > 2 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            timeout(DEADLINE, is_out).await?;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            Ok::<_, anyhow::Error>(())
+            until(|| channel.status().ready == 2).await?;
+            more_requests(&channel, 200).await
         };
         let (killed, seen) = under_load(&channel, 8, killing).await?;
         killed?;
         assert_eq!(seen.failed, [""; 0], "{protocol:?}: {seen:?}");
-        // At most what was under way to it.
-        assert!(seen.broken <= 8 && seen.answered > 100, "{protocol:?}: {seen:?}");
+        // What was under way to it, and with HTTP/1.1 what went over a connection of which the end was not seen yet:
+        // each of the tasks has at most one of both.
+        assert!(seen.broken <= 16 && seen.answered >= 300, "{protocol:?}: {seen:?}");
     }
     Ok(())
 }
@@ -111,13 +131,14 @@ async fn a_rolling_restart_with_leave_fails_no_request() -> Result<()> {
         let channel = channel(&orders, protocol);
         timeout(DEADLINE, channel.ready(3)).await?;
         let restarting = async {
+            more_requests(&channel, 200).await?;
             for server in &mut servers {
                 let next = Server::start(&registry, "").await?;
                 let mut old = std::mem::replace(server, next);
                 let leaving = Leaving::default()
                     .seen_by(orders.endpoints(), &old.endpoint)
                     .settle(Duration::from_millis(50))
-                    .quiet(Duration::from_millis(100));
+                    .quiet(Duration::from_millis(300));
                 let left = leave(&*old.register, &old.traffic, leaving).await;
                 assert!(left.is_quiet && left.error.is_none(), "{left:?}");
                 assert_eq!(left.in_flight, 0);
@@ -143,7 +164,7 @@ async fn nobody_there_is_told_at_once() -> Result<()> {
         let began = Instant::now();
         let error = channel.send(get("/")).await.unwrap_err();
         assert_eq!(error.to_string(), "no endpoint of orders is registered");
-        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
         assert!(error.is_unprocessed());
     }
     Ok(())
@@ -213,6 +234,62 @@ async fn what_may_have_been_processed_is_sent_again_only_where_that_is_allowed()
     Ok(())
 }
 
+/// A server that takes the head of a request and the first byte of its body, and breaks the connection.
+async fn biting() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(bite(stream));
+        }
+    });
+    Ok(endpoint)
+}
+
+/// Speaks HTTP/2 if the client begins so, else HTTP/1.1.
+async fn bite(mut stream: TcpStream) -> Result<()> {
+    let mut start = [0; 4];
+    stream.peek(&mut start[..1]).await?;
+    if start[0] == b'P' && stream.peek(&mut start).await? == 4 && &start == b"PRI " {
+        let mut connection = h2::server::handshake(stream).await?;
+        if let Some(request) = connection.accept().await {
+            let (mut request, _respond) = request?;
+            tokio::select! {
+                first = request.body_mut().data() => drop(first.context("no body")??),
+                // Nothing is read else.
+                _ = connection.accept() => {}
+            }
+        }
+        return Ok(());
+    }
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    stream.read_u8().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_of_which_a_byte_was_sent_is_never_sent_again() -> Result<()> {
+    for protocol in BOTH {
+        let registry = registry()?;
+        let other = Server::start(&registry, "").await?;
+        let cache = Arc::new(LiteEndpoint::new());
+        cache.add_or_update(&biting().await?, b"");
+        // It gets what is sent again, and nothing else.
+        cache.add_or_update(&other.endpoint, br#"{"weight":0}"#);
+        cache.on_event(&Event::Synced);
+        let channel = Channel::builder(&cache).protocol(protocol).options(options()).build();
+        timeout(DEADLINE, channel.ready(2)).await?;
+        let request = http::Request::put("/").body(Full::<Bytes>::from(vec![7; 1000]))?;
+        let error = timeout(DEADLINE, channel.send(request)).await?.unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }), "{protocol:?}: {error:?}");
+        assert_eq!((channel.status().retries, other.traffic.requests()), (0, 0), "{protocol:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_request_that_is_given_up_holds_nothing() -> Result<()> {
     for protocol in BOTH {
@@ -220,8 +297,10 @@ async fn a_request_that_is_given_up_holds_nothing() -> Result<()> {
         let server = Server::start(&registry, "").await?;
         let channel = channel(&registry.watch("orders")?, protocol);
         timeout(DEADLINE, channel.ready(1)).await?;
-        let early = timeout(Duration::from_millis(50), channel.send(get("/slow"))).await;
-        assert!(early.is_err());
+        tokio::select! {
+            answer = channel.send(get("/never")) => panic!("answered: {answer:?}"),
+            is_there = until(|| server.traffic.in_flight() == 1) => is_there?,
+        }
         assert_eq!(channel.status().in_flight, 0, "{protocol:?}");
         timeout(DEADLINE, server.traffic.quiet(Duration::ZERO)).await?;
         assert!(ask(&channel, get("/")).await?.starts_with(&server.endpoint));
@@ -237,8 +316,8 @@ async fn health_checks_are_no_traffic() -> Result<()> {
     ask(&channel, get("/healthz")).await?;
     assert_eq!(server.traffic.requests(), 0);
     ask(&channel, get("/orders")).await?;
-    assert_eq!((server.traffic.requests(), server.traffic.in_flight()), (1, 0));
-    Ok(())
+    assert_eq!(server.traffic.requests(), 1);
+    until(|| server.traffic.in_flight() == 0).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,7 +332,10 @@ async fn a_server_is_registered_while_it_serves_and_gone_before_it_ends() -> Res
     })?;
     let channel = channel(&orders, Protocol::Http1);
     let app = Router::new().fallback(async || "here").layer(traffic.clone());
-    let leaving = Leaving::default().settle(Duration::from_millis(50)).quiet(Duration::from_millis(50));
+    let leaving = Leaving::default()
+        .seen_by(orders.endpoints(), &listener.local_addr()?.to_string())
+        .settle(Duration::from_millis(50))
+        .quiet(Duration::from_millis(300));
     let (end, told) = oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
         let told = async { drop(told.await) };

@@ -1,15 +1,26 @@
 //! A gRPC service of one's own: the health service, whose client and server tonic has generated, under another name, so
 //! that its calls count as calls.
 
+mod pace;
+mod process;
+mod streams;
+
 use std::{net::TcpListener, time::Duration};
 
+use self::streams::Streams;
+pub use self::{
+    pace::Pace,
+    process::{Served, serve_if_told},
+    streams::{Direction, stream},
+};
 use anyhow::Result;
 use discox_http::Traffic;
 use discox_tonic::Channel;
 use http::{Request, Uri, uri::PathAndQuery};
 use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
+pub use tonic::{Code, Status};
 pub use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
@@ -60,7 +71,27 @@ impl Orders {
     /// # Errors
     /// No port or no thread is left.
     pub fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at("127.0.0.1:0", Pace::default())
+    }
+
+    /// As [`Orders::start`], at an address and a pace.
+    ///
+    /// # Errors
+    /// The address is not ours or taken, or no thread is left.
+    pub fn start_at(address: &str, pace: Pace) -> Result<Self> {
+        Self::serve(address, pace, true)
+    }
+
+    /// As [`Orders::start`], without the health service: it answers streams only.
+    ///
+    /// # Errors
+    /// As [`Orders::start`].
+    pub fn without_health() -> Result<Self> {
+        Self::serve("127.0.0.1:0", Pace::default(), false)
+    }
+
+    fn serve(address: &str, pace: Pace, has_health: bool) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let endpoint = listener.local_addr()?.to_string();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -69,8 +100,10 @@ impl Orders {
         let traffic = Traffic::new();
         let server = tonic::transport::Server::builder()
             .layer(traffic.clone())
+            .layer(pace)
             .layer(MapRequestLayer::new(as_health as fn(_) -> _))
-            .add_service(service);
+            .add_optional_service(has_health.then_some(service))
+            .add_service(Streams);
         let serving = runtime.spawn(async move {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
             // It is told by a drop, too.
@@ -96,10 +129,11 @@ impl Orders {
         &self.reporter
     }
 
-    /// As `kill -9` does to the process: connections break at once.
+    /// As `kill -9` does to the process: connections break at once. Nobody listens there when it returns.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A runtime must not be waited for on a thread of another one.
+            let _ = std::thread::spawn(|| drop(runtime)).join();
         }
     }
 

@@ -8,7 +8,7 @@ use discox_http::Protocol;
 use http::{HeaderValue, uri::Authority};
 use tonic::body::Body;
 
-use crate::Channel;
+use crate::{Channel, health::Watch};
 
 /// What a channel calls itself.
 const USER_AGENT: &str = concat!("discox-tonic/", env!("CARGO_PKG_VERSION"));
@@ -68,6 +68,14 @@ impl Builder {
     /// fails of it.
     pub fn keep_alive(mut self, every: Option<Duration>) -> Self {
         self.http = self.http.keep_alive(every);
+        self
+    }
+
+    /// Watches the health of a service of each server by gRPC's health protocol (gRFC A17), "" for the server as a whole:
+    /// one that says that it is not serving gets no calls. A server that does not know of health is well
+    /// (`UNIMPLEMENTED`); one whose watch fails is not, and is asked again after 1 s, doubling to 30 s. Off by default.
+    pub fn health(mut self, service: &str) -> Self {
+        self.http = self.http.health(Watch { service: service.to_owned() });
         self
     }
 

@@ -6,9 +6,9 @@ use std::{
 };
 
 use discox_balance::{Endpoints, Status as Balance};
-use discox_http::Wish;
+use discox_http::{Repeatable, Wish};
 use futures_util::future::BoxFuture;
-use http::{HeaderValue, Request, Response, header::USER_AGENT};
+use http::{Extensions, HeaderValue, Request, Response, header::USER_AGENT};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Status, body::Body};
 use tower_service::Service;
@@ -49,6 +49,7 @@ impl Channel {
 
     async fn send(self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         request.headers_mut().entry(USER_AGENT).or_insert(self.user_agent);
+        keep_wishes(request.extensions_mut());
         let limit = deadline::of(request.headers()).into_iter().chain(self.timeout).min();
         let Some(limit) = limit else {
             return Ok(self.http.send(request).await.map_err(status::of)?.map(Body::new));
@@ -61,6 +62,18 @@ impl Channel {
             Ok(answer) => Ok(answer.map_err(status::of)?.map(Body::new)),
             Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
         }
+    }
+}
+
+/// Drops what is for layers above us (tonic's own, for one): a request is kept until it is answered, with what is left.
+fn keep_wishes(extensions: &mut Extensions) {
+    let (wish, repeatable) = (extensions.remove::<Wish>(), extensions.remove::<Repeatable>());
+    *extensions = Extensions::new();
+    if let Some(wish) = wish {
+        extensions.insert(wish);
+    }
+    if let Some(repeatable) = repeatable {
+        extensions.insert(repeatable);
     }
 }
 

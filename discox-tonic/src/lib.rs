@@ -38,6 +38,11 @@
 //! without a pause (643, 2839), hangs past every deadline while its list is empty, and tells a call that was never
 //! sent as `Cancelled` (2257). `tests/channel.rs` of this crate has a test for each, by its number.
 //!
+//! # Health
+//!
+//! [`Builder::health`] watches what each server says of its health (gRFC A17), over its own connection: one that says
+//! `NOT_SERVING` gets no calls. Off by default, since an instance that leaves can say so by its attr.
+//!
 //! # Keep-alive
 //!
 //! Servers are asked every 10 s whether they are there, also while no call is under way; see
@@ -46,6 +51,7 @@
 mod builder;
 mod channel;
 mod deadline;
+mod health;
 mod status;
 
 pub use discox_balance::{How, Options, Policy, Status};

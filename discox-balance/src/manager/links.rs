@@ -12,10 +12,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures_util::{FutureExt, future::abortable};
+use futures_util::{FutureExt, StreamExt, future::abortable};
 use tokio::time::{Instant, timeout};
 
-use super::{Dialed, Manager, member::Link};
+use super::{Dialed, Manager, Report, member::Link};
 use crate::{Connect, Connected, Connection, hash::hash_key, ready::Ready, shared::count};
 
 /// A record that is back so soon finds its connection.
@@ -118,7 +118,37 @@ impl<C: Connect> Manager<C> {
         member.link = Link::Open(Arc::new(ready), Instant::now());
         let epoch = member.epoch;
         self.closing.push(connected.closed.map(move |()| (id, epoch)).boxed());
+        member.is_unwell = connected.health.is_some();
+        self.reports.extend(connected.health.map(|health| health.map(move |said| (id, epoch, said)).boxed()));
         self.enter(id);
+    }
+
+    /// An endpoint says whether it is well.
+    pub(super) fn told(&mut self, (id, epoch, said): Report) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if member.epoch != epoch || !matches!(member.link, Link::Open(..) | Link::Draining(..)) {
+            return;
+        }
+        self.has_changed = true;
+        member.is_unwell = said.is_err();
+        match said {
+            Ok(()) => {
+                member.last_error = None;
+                if member.open().is_some() {
+                    self.enter(id);
+                }
+            }
+            Err(why) => {
+                tracing::info!(
+                    service = self.shared.name(),
+                    endpoint = member.target.endpoint(),
+                    why,
+                    "not well"
+                );
+                member.last_error = Some(why.into());
+                self.unseat(id);
+            }
+        }
     }
 
     /// A connection has closed: another one is made, at once if this one was good.
@@ -257,7 +287,9 @@ impl<C: Connect> Manager<C> {
 
     pub(super) fn seat(&mut self, id: u64) {
         let Some(member) = self.members.get(&id) else { return };
-        let (Some(ready), None) = (member.open().cloned(), member.seat) else { return };
+        let (Some(ready), None, false) = (member.open().cloned(), member.seat, member.is_unwell) else {
+            return;
+        };
         let (is_near, weight) = (self.is_near(&member.traits), member.traits.weight);
         let seat = self.board.seat(ready, is_near, weight);
         if let Some(member) = self.members.get_mut(&id) {

@@ -30,8 +30,11 @@ pub(super) struct Member<C> {
     pub(super) ejection: Ejection,
     /// Attempts to connect in a row that failed.
     pub(super) failed_dials: u32,
-    /// Why the last attempt failed; none after a success or before the first.
+    /// Why the last attempt failed, or why the endpoint says that it is not well; none after a success or before the
+    /// first.
     pub(super) last_error: Option<Arc<str>>,
+    /// Whether it is watched, and has not said over its connection that it is well.
+    pub(super) is_unwell: bool,
     /// Counts its connections: what belongs to an earlier one is ignored.
     pub(super) epoch: u64,
 }
@@ -101,6 +104,7 @@ impl<C> Member<C> {
             ejection: Ejection::default(),
             failed_dials: 0,
             last_error: None,
+            is_unwell: false,
             epoch: 0,
         }
     }

@@ -13,7 +13,11 @@ use std::{
 };
 
 use discox_core::{FreshnessState, Snapshot};
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered, SelectAll},
+};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -32,6 +36,9 @@ const NAMED: usize = 3;
 /// An attempt to connect that has ended: of which endpoint, its how-manieth, and how; None if it was
 /// given up.
 type Dialed<C> = (u64, u64, Option<Result<Connected<C>, String>>);
+
+/// What an endpoint says of itself: which one, over its how-manieth connection.
+type Report = (u64, u64, Result<(), String>);
 
 pub(crate) struct Manager<C: Connect> {
     shared: Arc<Shared<C::Connection>>,
@@ -54,6 +61,7 @@ pub(crate) struct Manager<C: Connect> {
     queue: VecDeque<u64>,
     dialing: FuturesUnordered<BoxFuture<'static, Dialed<C::Connection>>>,
     closing: FuturesUnordered<BoxFuture<'static, (u64, u64)>>,
+    reports: SelectAll<BoxStream<'static, Report>>,
     has_changed: bool,
 }
 
@@ -81,6 +89,7 @@ impl<C: Connect> Manager<C> {
             queue: VecDeque::new(),
             dialing: FuturesUnordered::new(),
             closing: FuturesUnordered::new(),
+            reports: SelectAll::new(),
             has_changed: false,
         }
     }
@@ -114,6 +123,7 @@ impl<C: Connect> Manager<C> {
                         self.closed(closed);
                     }
                 }
+                Some(report) = self.reports.next() => self.told(report),
                 () = self.shared.signals.wake.notified() => {
                     for id in self.shared.signals.take() {
                         self.reported(id);

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use discox_balance::{Balanced, Connect, Connected, Connection, Options, Target};
 use discox_core::{EndpointCacher, Event, LiteEndpoint, Update};
+use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,6 +25,20 @@ pub enum Server {
     Hangs,
 }
 
+/// What an endpoint says of itself; nothing yet.
+pub type Word = Option<Result<(), String>>;
+
+/// Each word, as it comes.
+fn words(health: watch::Receiver<Word>) -> impl Stream<Item = Result<(), String>> {
+    stream::unfold((health, true), |(mut health, is_first)| async move {
+        if !is_first {
+            health.changed().await.ok()?;
+        }
+        let said = health.wait_for(Option::is_some).await.ok()?.clone()?;
+        Some((said, (health, false)))
+    })
+}
+
 #[derive(Clone, Default)]
 pub struct World(Arc<Inner>);
 
@@ -32,6 +47,7 @@ struct Inner {
     servers: Mutex<HashMap<String, Server>>,
     lines: Mutex<Vec<(String, Arc<Line>)>>,
     dials: Mutex<HashMap<String, usize>>,
+    health: Mutex<HashMap<String, watch::Sender<Word>>>,
     dialing: AtomicUsize,
     most_dialing: AtomicUsize,
     live: AtomicUsize,
@@ -51,6 +67,11 @@ pub struct Wire {
 impl World {
     pub fn set(&self, endpoint: &str, server: Server) {
         self.0.servers.lock().unwrap().insert(endpoint.into(), server);
+    }
+
+    /// From now on the endpoint is watched, and says this.
+    pub fn says(&self, endpoint: &str, word: Word) {
+        self.0.health.lock().unwrap().entry(endpoint.into()).or_default().send_replace(word);
     }
 
     /// Ends the connections to an endpoint, as its server's end does.
@@ -120,12 +141,17 @@ impl Connect for World {
             }
             let line = Arc::new(Line { is_open: watch::Sender::new(true), was_cut: AtomicBool::new(false) });
             let mut open = line.is_open.subscribe();
-            world.0.lines.lock().unwrap().push((endpoint, line.clone()));
+            world.0.lines.lock().unwrap().push((endpoint.clone(), line.clone()));
             world.0.live.fetch_add(1, SeqCst);
-            let closed = Box::pin(async move {
+            let closed = async move {
                 let _ = open.wait_for(|is_open| !is_open).await;
-            });
-            Ok(Connected { connection: Wire { line, world: world.clone() }, closed })
+            };
+            let connected = Connected::new(Wire { line, world: world.clone() }, closed);
+            let health = world.0.health.lock().unwrap().get(&endpoint).map(watch::Sender::subscribe);
+            Ok(match health {
+                Some(health) => connected.watched(Box::pin(words(health))),
+                None => connected,
+            })
         }
     }
 }

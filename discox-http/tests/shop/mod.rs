@@ -15,7 +15,12 @@ use bytes::Bytes;
 use discox_core::{Register, RegisterConfig, Registry, RegistryConfig, Watching};
 use discox_http::{Channel, Error, Options, Protocol, Traffic};
 use http_body_util::{BodyExt, Full};
-use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, time::sleep};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 /// Within this time everything happens that should.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -32,7 +37,24 @@ pub(crate) fn channel(orders: &Watching, protocol: Protocol) -> Channel<Full<Byt
 }
 
 pub(crate) fn options() -> Options {
-    Options::default().backoff(Duration::from_millis(20), Duration::from_millis(200))
+    // Patient, so that "at once" can be told from it on a machine that is slow
+    Options::default().wait(DEADLINE).backoff(Duration::from_millis(20), Duration::from_millis(200))
+}
+
+/// Waits for what should come about.
+pub(crate) async fn until(holds: impl Fn() -> bool) -> Result<()> {
+    let waiting = async {
+        while !holds() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    Ok(timeout(DEADLINE, waiting).await?)
+}
+
+/// Waits until so many more requests were sent.
+pub(crate) async fn more_requests(channel: &Channel<Full<Bytes>>, count: u64) -> Result<()> {
+    let before = channel.status().picks;
+    until(|| channel.status().picks >= before + count).await
 }
 
 /// A server that answers who it is, on a runtime of its own, so that it can be killed.
@@ -53,7 +75,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let traffic = Traffic::ignoring(&["/healthz"]);
         let router = Router::new()
-            .route("/slow", any(slow))
+            .route("/never", any(std::future::pending::<String>))
             .fallback(any(who))
             .layer(traffic.clone())
             .with_state(endpoint.clone());
@@ -79,10 +101,11 @@ impl Server {
         Ok(Self { endpoint, register, traffic, runtime, shutdown, stopped })
     }
 
-    /// As `kill -9` does to the process: the connections break, the record stays.
+    /// As `kill -9` does to the process: the connections break, the record stays. Nobody listens there when it returns.
     pub(crate) fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A runtime must not be waited for on a thread of another one.
+            let _ = std::thread::spawn(|| drop(runtime)).join();
         }
     }
 
@@ -103,11 +126,6 @@ impl Drop for Server {
 
 async fn who(State(endpoint): State<String>, body: Bytes) -> String {
     format!("{endpoint} {}", body.len())
-}
-
-async fn slow(State(endpoint): State<String>) -> String {
-    sleep(Duration::from_millis(300)).await;
-    endpoint
 }
 
 pub(crate) fn get(path: &str) -> http::Request<Full<Bytes>> {
