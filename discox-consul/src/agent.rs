@@ -54,9 +54,9 @@ impl Consul {
     /// An agent that was cut off names the leader again before it gets an answer from there, and hangs until
     /// then: another agent does better.
     async fn reaches_leader(&self) -> Result<()> {
-        match self.client.health(NOBODY, None).await {
+        match self.client.answers_for(NOBODY).await {
             // A denial is an answer, too: this asks for the way to the leader, not for rights.
-            Ok(_) | Err(Fault::Denied(..) | Fault::Status(..500, _)) => Ok(()),
+            Ok(()) | Err(Fault::Denied(..) | Fault::Status(..500, _)) => Ok(()),
             Err(fault) => Err(self.failed(fault)),
         }
     }

@@ -54,10 +54,10 @@ pub(crate) struct OfNode {
 /// What the catalogue has of the record's endpoint. `id` is this incarnation's.
 pub(crate) async fn entries(link: &Consul, record: &Record, id: &str) -> Result<Entries> {
     let filter = filter("Service.", [record].into_iter());
-    let health =
-        link.client.health_among(record.service.name(), &filter).await.map_err(|fault| link.failed(fault))?;
-    let rivals = rivals_among(&health.instances, record).collect();
-    let own = health.instances.into_iter().find(|instance| instance.service.id == id);
+    let instances =
+        link.client.instances(record.service.name(), &filter).await.map_err(|fault| link.failed(fault))?;
+    let rivals = rivals_among(&instances, record).collect();
+    let own = instances.into_iter().find(|instance| instance.service.id == id);
     Ok(Entries { own, rivals })
 }
 
@@ -125,11 +125,11 @@ async fn look_through(
         "\"discox\" in Service.Meta".to_owned()
     };
     let began = Instant::now();
-    let health = link.client.health_among(service, &filter).await.map_err(|fault| link.failed(fault))?;
+    let instances = link.client.instances(service, &filter).await.map_err(|fault| link.failed(fault))?;
     let took = began.elapsed();
 
     let mut by_endpoint = HashMap::<_, Vec<&Instance>>::new();
-    for instance in &health.instances {
+    for instance in &instances {
         let endpoint = (instance.service.address.as_str(), instance.service.port);
         by_endpoint.entry(endpoint).or_default().push(instance);
     }

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use discox_core::{ConnectionConfig, Denial, Error, ErrorKind};
+use discox_core::{ConnectionConfig, Denial, Error, ErrorKind, backend::Exceeded};
 
 use crate::client::{Cause, Fault};
 
@@ -21,6 +21,7 @@ pub(crate) fn translate(fault: Fault, settings: &ConnectionConfig) -> Error {
         Fault::TooLarge(limit) => {
             Error::new(ErrorKind::TooLarge, format!("the list is longer than {limit} bytes"))
         }
+        Fault::TooMany(most) => Exceeded::Endpoints(most).into(),
         Fault::Unreachable(cause) => caused(ErrorKind::Unavailable, cause),
     }
 }

@@ -1,23 +1,20 @@
 //! What Consul's answers and records are parsed by, fuzzed: see `discox_testkit::fuzz`.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Mutex,
-};
+use std::collections::BTreeMap;
 
 use discox_core::{
-    BackendType, RegisterConfig,
-    backend::WarnOnce,
-    record::{Endpoint, Record, Service},
+    RegisterConfig,
+    record::{Endpoint, Record},
 };
 use discox_testkit::fuzz::{fuzz, fuzz_text};
 use serde::de::DeserializeOwned;
 use serde_json::{from_slice, json};
 
 use crate::{
-    dedup_endpoints::dedup_endpoints,
+    known_list::tests::{Watcher, parsed_in_full, served},
     layout::{self, ATTR_LIMIT, Reading, Stamp},
-    model::{Checks, Instance, Services},
+    meta::Meta,
+    model::{Checks, Services},
 };
 
 fn record() -> Record {
@@ -59,19 +56,23 @@ fn parses<T: DeserializeOwned>(examples: &[&[u8]]) {
     fuzz(examples, |input| drop(from_slice::<T>(input)));
 }
 
-/// Whatever is answered: what is served is an endpoint, and once.
+/// Whatever is answered, after whatever was before: what is served are endpoints, and those of a full parse.
 #[test]
 fn lists() {
-    let service = Service::parse("/p", "demo").unwrap();
-    let skips = Mutex::new(WarnOnce::new(BackendType::Consul, service.clone()));
+    let served = served(true);
     let answer = answer();
     let raw = br#"[{"Node":{"Address":null},"Service":{"Meta":{"discox":"1","discox-prefix":"/p","discox-attr-bytes":"-1"}},"Checks":null}]"#;
     fuzz(&[&answer, raw, b"[]", b"null"], |input| {
-        let Ok(instances) = from_slice::<Vec<Instance>>(input) else { return };
-        let (most, list) = (instances.len(), dedup_endpoints(instances, &service, true, &skips));
-        let names: HashSet<_> = list.iter().map(|(endpoint, _)| endpoint).collect();
-        assert!(names.len() == list.len() && list.len() <= most);
-        assert!(list.iter().all(|(endpoint, _)| Endpoint::is_readable(endpoint)));
+        let full = parsed_in_full(input, &served);
+        for piece in [usize::MAX, 50] {
+            let mut watcher = Watcher::new(served.clone());
+            assert!(watcher.reads(&answer, piece));
+            assert_eq!(watcher.reads(input, piece), full.is_some());
+            if let Some(full) = &full {
+                assert_eq!(watcher.shown(), full);
+            }
+        }
+        assert!(full.unwrap_or_default().keys().all(|endpoint| Endpoint::is_readable(endpoint)));
     });
 }
 
@@ -95,8 +96,9 @@ fn attrs_are_written_and_read() {
     fuzz_text(&examples, |attr| {
         if attr.len() <= ATTR_LIMIT {
             let meta = meta(attr);
-            assert_eq!(layout::read(&meta, "/p"), Reading::Attr(attr.to_owned().into()));
-            assert_eq!(layout::read(&meta, "/q"), Reading::OtherPrefix);
+            let read = Meta::from_iter(&meta);
+            assert_eq!(layout::read(&read, "/p"), Reading::Attr(attr.to_owned().into()));
+            assert_eq!(layout::read(&read, "/q"), Reading::OtherPrefix);
             assert!(meta.len() <= 64);
             assert!(meta.iter().all(|(key, value)| key.len() <= 128 && value.len() <= 512));
         }
@@ -108,16 +110,15 @@ fn attrs_are_written_and_read() {
 fn records() {
     let ours = serde_json::to_vec(&meta(&"é".repeat(600))).unwrap();
     fuzz(&[&ours, br#"{"a":"b"}"#, br#"{"discox":"1","discox-prefix":"/p"}"#], |input| {
-        let Ok(meta) = from_slice::<BTreeMap<String, String>>(input) else { return };
-        let marked = meta.contains_key("discox") && meta.contains_key("discox-prefix");
+        let Ok(meta) = from_slice::<Meta>(input) else { return };
+        let map: BTreeMap<String, String> = from_slice(input).unwrap();
+        assert!(meta == map);
+        let marked = meta.get("discox").is_some() && meta.get("discox-prefix").is_some();
         match layout::read(&meta, "/p") {
             Reading::Attr(attr) if marked => {
-                assert_eq!(
-                    Some(attr.len().to_string()),
-                    meta.get("discox-attr-bytes").map(|text| plain(text))
-                );
+                assert_eq!(Some(attr.len().to_string()), meta.get("discox-attr-bytes").map(plain));
             }
-            Reading::Attr(attr) => assert_eq!(from_slice::<BTreeMap<String, String>>(&attr).unwrap(), meta),
+            Reading::Attr(attr) => assert_eq!(from_slice::<BTreeMap<String, String>>(&attr).unwrap(), map),
             Reading::OtherPrefix | Reading::Damaged(_) => assert!(marked),
         }
     });
@@ -132,10 +133,8 @@ fn plain(text: &str) -> String {
 fn stamps() {
     let stamp = Stamp::after(None, record().incarnation).to_string();
     fuzz_text(&[&stamp, "18446744073709551615-x", "0-"], |text| {
-        let service = crate::model::Service {
-            meta: BTreeMap::from([("discox-started".into(), text.into())]),
-            ..Default::default()
-        };
+        let service =
+            crate::model::Service { meta: Meta::from_iter([("discox-started", text)]), ..Default::default() };
         if let Some(stamp) = Stamp::of(&service) {
             let again = stamp.to_string();
             assert!(again.split_once('-').is_some_and(|(at, _)| at.len() == 20));

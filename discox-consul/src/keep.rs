@@ -83,7 +83,7 @@ async fn probe_catalogue(link: &Consul) -> Error {
         let looking = async {
             let _ = link.client.service_hash(NOBODY, None, link.connector.hold()).await;
             // Any answer will do, even that it has no leader: `probe_agent` sees to that.
-            while let Err(Fault::TimedOut(_)) = link.client.health(NOBODY, None).await {}
+            while let Err(Fault::TimedOut(_)) = link.client.answers_for(NOBODY).await {}
         };
         if timeout(limit, looking).await.is_err() {
             return link.failed(Fault::TimedOut(limit));

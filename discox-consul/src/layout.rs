@@ -1,6 +1,6 @@
 //! The record: how it is stored in Consul, and how it is read back.
 
-use std::{collections::BTreeMap, fmt, net::Ipv6Addr, time::SystemTime};
+use std::{collections::BTreeMap, fmt, net::Ipv6Addr, num::NonZeroU64, time::SystemTime};
 
 use bytes::Bytes;
 use discox_core::{
@@ -9,7 +9,10 @@ use discox_core::{
 };
 use serde_json::Value;
 
-use crate::model::{Instance, Service};
+use crate::{
+    meta::Meta,
+    model::{Instance, Service},
+};
 
 /// What Consul allows in a record's Meta: pairs, bytes of a key, bytes of a value.
 const PAIRS: usize = 64;
@@ -32,12 +35,13 @@ const CHUNKS: usize = PAIRS - OURS;
 pub(crate) const ATTR_LIMIT: usize = CHUNKS * (LONGEST_VALUE - CUT);
 
 /// When an incarnation took its endpoint over; of two, the later one is in force.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Stamp {
     /// Nanoseconds since 1970, or just more than the stamp that it follows.
-    at: u64,
-    /// Decides between two at the same time.
-    incarnation: String,
+    at: NonZeroU64,
+    /// Decides between two at the same time: the number as bytes, since watches keep a stamp for each instance and
+    /// those need no alignment.
+    incarnation: [u8; 16],
 }
 
 impl Stamp {
@@ -45,24 +49,26 @@ impl Stamp {
     pub(crate) fn after(newest: Option<&Self>, incarnation: Incarnation) -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX);
+        let now = NonZeroU64::new(now).unwrap_or(NonZeroU64::MIN);
         let at = newest.map_or(now, |newest| now.max(newest.at.saturating_add(1)));
-        Self { at, incarnation: incarnation.to_string() }
+        Self { at, incarnation: u128::from(incarnation).to_be_bytes() }
     }
 
     fn parse(text: &str) -> Option<Self> {
         let (at, incarnation) = text.split_once('-')?;
-        Some(Self { at: at.parse().ok()?, incarnation: incarnation.to_owned() })
+        let incarnation = u128::from_str_radix(incarnation, 16).ok()?;
+        Some(Self { at: at.parse().ok()?, incarnation: incarnation.to_be_bytes() })
     }
 
     /// The stamp of a record, none where it is not one of ours.
     pub(crate) fn of(service: &Service) -> Option<Self> {
-        service.meta.get(STAMP).and_then(|text| Self::parse(text))
+        service.meta.get(STAMP).and_then(Self::parse)
     }
 }
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:020}-{}", self.at, self.incarnation)
+        write!(f, "{:020}-{:032x}", self.at, u128::from_be_bytes(self.incarnation))
     }
 }
 
@@ -118,7 +124,7 @@ pub(crate) enum Reading {
 }
 
 /// Reads a record's Meta. Without our mark it belongs to every prefix, and is the attr itself.
-pub(crate) fn read(meta: &BTreeMap<String, String>, prefix: &str) -> Reading {
+pub(crate) fn read(meta: &Meta, prefix: &str) -> Reading {
     match marked(meta) {
         None => Reading::Attr(serde_json::to_vec(meta).unwrap_or_default().into()),
         Some(marked) if marked != prefix => Reading::OtherPrefix,
@@ -162,8 +168,8 @@ pub(crate) fn endpoint(instance: &Instance) -> std::result::Result<String, &'sta
 }
 
 /// The prefix in a record made by discox.
-fn marked(meta: &BTreeMap<String, String>) -> Option<&str> {
-    meta.get(MARK).and(meta.get(PREFIX)).map(String::as_str)
+fn marked(meta: &Meta) -> Option<&str> {
+    meta.get(MARK).and(meta.get(PREFIX))
 }
 
 fn chunk(i: usize) -> String {
@@ -182,9 +188,9 @@ fn pieces(mut rest: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn attr(meta: &BTreeMap<String, String>) -> Option<String> {
+fn attr(meta: &Meta) -> Option<String> {
     let length: usize = meta.get(LENGTH)?.parse().ok()?;
-    let attr: String = (0..PAIRS).map_while(|i| meta.get(&chunk(i))).map(String::as_str).collect();
+    let attr: String = (0..PAIRS).map_while(|i| meta.get(&chunk(i))).collect();
     (attr.len() == length).then_some(attr)
 }
 
@@ -246,7 +252,7 @@ mod tests {
             shifted,
         ] {
             let meta = written(&attr);
-            assert_eq!(read(&meta, "/p"), Reading::Attr(attr.into()));
+            assert_eq!(read(&Meta::from_iter(&meta), "/p"), Reading::Attr(attr.into()));
             assert!(meta.len() <= PAIRS);
             assert!(meta.values().all(|value| value.len() <= LONGEST_VALUE));
         }
@@ -275,18 +281,18 @@ mod tests {
     #[test]
     fn what_is_damaged_or_anothers_is_told_from_what_is_ours() {
         let mut meta = written(&"x".repeat(2000));
-        assert_eq!(read(&meta, "/q"), Reading::OtherPrefix);
+        assert_eq!(read(&Meta::from_iter(&meta), "/q"), Reading::OtherPrefix);
         meta.remove("discox-attr-03");
-        assert!(matches!(read(&meta, "/p"), Reading::Damaged(_)));
-        let foreign = BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned())]);
+        assert!(matches!(read(&Meta::from_iter(&meta), "/p"), Reading::Damaged(_)));
+        let foreign = Meta::from_iter([("b", "2"), ("a", "1")]);
         assert_eq!(read(&foreign, "/any"), Reading::Attr(Bytes::from_static(br#"{"a":"1","b":"2"}"#)));
-        assert_eq!(read(&BTreeMap::new(), ""), Reading::Attr(Bytes::from_static(b"{}")));
+        assert_eq!(read(&Meta::default(), ""), Reading::Attr(Bytes::from_static(b"{}")));
     }
 
     #[test]
     fn later_stamps_are_greater_whatever_the_clock_says() {
         let first = Stamp::after(None, Incarnation::new());
-        let ahead = Stamp { at: first.at + 3_600_000_000_000, incarnation: "x".into() };
+        let ahead = Stamp { at: first.at.saturating_add(3_600_000_000_000), incarnation: [0; 16] };
         assert!(Stamp::after(Some(&ahead), Incarnation::new()) > ahead);
         assert_eq!(Stamp::parse(&first.to_string()), Some(first));
         assert_eq!(Stamp::parse("yesterday"), None);

@@ -3,17 +3,20 @@
 
 mod address;
 mod agent;
+mod candidate;
 mod catalogue;
 mod check;
 mod client;
 mod connect;
-mod dedup_endpoints;
+mod elements;
 mod error;
 #[cfg(test)]
 mod fuzz;
 mod keep;
+mod known_list;
 mod layout;
 mod link;
+mod meta;
 mod model;
 mod pacing;
 mod placements;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::meta::Meta;
+
 /// One instance of a service, with its node and its checks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -37,7 +39,7 @@ pub(crate) struct Service {
     #[serde(deserialize_with = "or_default")]
     pub(crate) port: i64,
     #[serde(deserialize_with = "or_default")]
-    pub(crate) meta: BTreeMap<String, String>,
+    pub(crate) meta: Meta,
     #[serde(deserialize_with = "or_default")]
     pub(crate) modify_index: u64,
 }

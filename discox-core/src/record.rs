@@ -141,6 +141,13 @@ impl Incarnation {
     }
 }
 
+/// Its number, for backends that store it otherwise than as text.
+impl From<Incarnation> for u128 {
+    fn from(incarnation: Incarnation) -> Self {
+        incarnation.0
+    }
+}
+
 impl Default for Incarnation {
     fn default() -> Self {
         Self::new()

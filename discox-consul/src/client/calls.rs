@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use bytes::BytesMut;
+
 use super::{
     exchange::Client,
     fault::{Fault, Result, or_rejected},
-    http::{Hold, Method, Reply, Request},
+    http::{Body, Head, Hold, Method, Request},
     token::TokenVersion,
 };
 use crate::{
@@ -16,25 +18,6 @@ use crate::{
 /// Consul takes no more questions about rights at once.
 const QUESTIONS: usize = 64;
 
-/// What `health/service` answered.
-#[derive(Debug)]
-pub(crate) struct Health {
-    /// Where the next blocking query goes on; 0 when Consul did not say.
-    pub(crate) index: u64,
-    /// Consul left out what the token may not see. Only newer servers say so.
-    pub(crate) filtered_by_acl: bool,
-    pub(crate) instances: Vec<Instance>,
-}
-
-impl TryFrom<Reply> for Health {
-    type Error = Fault;
-
-    fn try_from(reply: Reply) -> Result<Self> {
-        let instances = reply.json()?;
-        Ok(Self { index: reply.index, filtered_by_acl: reply.filtered_by_acl, instances })
-    }
-}
-
 impl Client {
     /// The leader's address; empty when there is none. Never waits for other requests.
     pub(crate) async fn leader(&self) -> Result<String> {
@@ -44,7 +27,7 @@ impl Client {
     /// Registers a service with its check. The token with which the agent writes them to the catalogue from now on.
     pub(crate) async fn register(&self, registration: &Registration) -> Result<TokenVersion> {
         let request = Request::put(&["agent", "service", "register"]).body(registration)?;
-        or_rejected(self.ask(request).await).map(|reply| reply.token)
+        or_rejected(self.ask(request).await).map(|reply| reply.head.token)
     }
 
     /// Removes a service. One that the agent does not know is no error.
@@ -119,43 +102,54 @@ impl Client {
         if let Some(hash) = hash {
             request = request.with("hash", hash);
         }
-        match self.ask_held(request, hold).await {
-            Ok(reply) => Ok(Some(reply.content_hash)),
+        match self.ask_held(request, hold, &mut BytesMut::new()).await {
+            Ok(head) => Ok(Some(head.content_hash)),
             Err(Fault::Status(404, _)) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    /// A service's instances with all their checks in a datacenter, or in the agent's own.
-    pub(crate) async fn health(&self, service: &str, datacenter: Option<&str>) -> Result<Health> {
+    /// Whether the agent answers questions for a service at all.
+    pub(crate) async fn answers_for(&self, service: &str) -> Result<()> {
+        or_rejected(self.ask(Request::list(&["health", "service", service])).await).map(drop)
+    }
+
+    /// A service's instances with all their checks in a datacenter, or in the agent's own: a JSON array.
+    pub(crate) async fn list(
+        &self,
+        service: &str,
+        datacenter: Option<&str>,
+        body: &mut impl Body,
+    ) -> Result<Head> {
         let path = ["health", "service", service];
-        or_rejected(self.ask(Request::list(&path).at(datacenter)).await)?.try_into()
+        or_rejected(self.ask_into(Request::list(&path).at(datacenter), body).await)
     }
 
     /// The same, once it is no longer what it was at `index`, or the wait is over.
-    pub(crate) async fn health_after(
+    pub(crate) async fn list_after(
         &self,
         service: &str,
         datacenter: Option<&str>,
         index: u64,
         hold: Hold,
-    ) -> Result<Health> {
+        body: &mut impl Body,
+    ) -> Result<Head> {
         let path = ["health", "service", service];
         let request = Request::list(&path).at(datacenter).with("index", index.to_string());
-        self.ask_held(request, hold).await?.try_into()
+        self.ask_held(request, hold, body).await
     }
 
     /// The index of something that hardly ever changes and that everybody may ask for, held while it is `index`.
     pub(crate) async fn quiet_index(&self, datacenter: Option<&str>, index: u64, hold: Hold) -> Result<u64> {
         let path = ["config", "proxy-defaults"];
         let request = Request::list(&path).at(datacenter).with("index", index.to_string());
-        self.ask_held(request, hold).await.map(|reply| reply.index)
+        self.ask_held(request, hold, &mut BytesMut::new()).await.map(|head| head.index)
     }
 
     /// A service's instances in the agent's datacenter, as far as they match the filter expression.
-    pub(crate) async fn health_among(&self, service: &str, filter: &str) -> Result<Health> {
+    pub(crate) async fn instances(&self, service: &str, filter: &str) -> Result<Vec<Instance>> {
         let path = ["health", "service", service];
-        or_rejected(self.ask(Request::list(&path).with("filter", filter)).await)?.try_into()
+        or_rejected(self.ask(Request::list(&path).with("filter", filter)).await)?.json()
     }
 
     /// A service's instances in a datacenter, as far as they match the filter expression, with what their checks say.

@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use bytes::BytesMut;
 use discox_core::{ClientCrate, Error};
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -11,7 +12,7 @@ use super::consulrs;
 use super::reqwest;
 use super::{
     fault::{Fault, Result},
-    http::{Answer, Hold, Reply, Request, Target},
+    http::{Answer, Body, Head, Hold, Reply, Request, Target},
     token::Text,
 };
 
@@ -74,19 +75,33 @@ impl Client {
 
     /// An ordinary request: it waits its turn.
     pub(super) async fn ask(&self, request: Request<'_>) -> Result<Reply> {
+        let mut body = BytesMut::new();
+        let head = self.ask_into(request, &mut body).await?;
+        Ok(Reply { head, body: body.freeze() })
+    }
+
+    /// The same, for a body that is read while it comes.
+    pub(super) async fn ask_into(&self, request: Request<'_>, body: &mut impl Body) -> Result<Head> {
         let _turn = self.gate.acquire().await;
-        self.send(request, self.target.patience).await
+        self.send(request, self.target.patience, body).await
     }
 
     /// An ordinary request that never waits for others.
     pub(super) async fn ask_at_once(&self, request: Request<'_>) -> Result<Reply> {
-        self.send(request, self.target.patience).await
+        let mut body = BytesMut::new();
+        let head = self.send(request, self.target.patience, &mut body).await?;
+        Ok(Reply { head, body: body.freeze() })
     }
 
     /// A request that the agent may hold, which never waits for others.
-    pub(super) async fn ask_held(&self, request: Request<'_>, hold: Hold) -> Result<Reply> {
+    pub(super) async fn ask_held(
+        &self,
+        request: Request<'_>,
+        hold: Hold,
+        body: &mut impl Body,
+    ) -> Result<Head> {
         let request = request.with("wait", format!("{}ms", hold.wait.as_millis()));
-        self.send(request, hold.limit()).await
+        self.send(request, hold.limit(), body).await
     }
 
     /// The token is to be read anew: what it may do is not enough.
@@ -96,17 +111,17 @@ impl Client {
 
     /// Sends a request whose answer begins within `limit`, and reads it to its end. When it is denied and
     /// there is another token by now, that one is tried.
-    async fn send(&self, mut request: Request<'_>, limit: Duration) -> Result<Reply> {
+    async fn send(&self, mut request: Request<'_>, limit: Duration, body: &mut impl Body) -> Result<Head> {
         request.query.extend(self.target.scope.iter().cloned());
         let token = &self.target.token;
         request.token = token.text().await.map_err(Fault::Refused)?;
-        let mut answer = self.exchange(&request, limit).await;
+        let mut answer = self.exchange(&request, limit, body).await;
         if matches!(answer, Err(Fault::Denied(..))) {
             token.forget();
             let now = token.text().await.map_err(Fault::Refused)?;
             if version(now.as_ref()) != version(request.token.as_ref()) {
                 request.token = now;
-                answer = self.exchange(&request, limit).await;
+                answer = self.exchange(&request, limit, body).await;
             }
         }
         // A token that was just made reaches the servers of other datacenters, and what agents remember, later.
@@ -114,23 +129,23 @@ impl Client {
             && let Some(previous) = token.previous()
         {
             request.token = Some(previous);
-            let by_previous = self.exchange(&request, limit).await;
+            let by_previous = self.exchange(&request, limit, body).await;
             return if matches!(by_previous, Err(Fault::Denied(..))) { answer } else { by_previous };
         }
         answer
     }
 
-    async fn exchange(&self, request: &Request<'_>, limit: Duration) -> Result<Reply> {
+    async fn exchange(&self, request: &Request<'_>, limit: Duration, body: &mut impl Body) -> Result<Head> {
         let reading = self.target.patience * READING;
         let list = request.list.then_some(self.target.longest_list);
-        let mut reply = match &self.http {
+        let mut head = match &self.http {
             #[cfg(feature = "consulrs")]
-            Http::Consulrs(http) => complete(http.send(request), limit, reading, list).await,
+            Http::Consulrs(http) => complete(http.send(request), limit, reading, list, body).await,
             #[cfg(feature = "reqwest")]
-            Http::Reqwest(http) => complete(http.send(request), limit, reading, list).await,
+            Http::Reqwest(http) => complete(http.send(request), limit, reading, list, body).await,
         }?;
-        reply.token = version(request.token.as_ref());
-        Ok(reply)
+        head.token = version(request.token.as_ref());
+        Ok(head)
     }
 }
 
@@ -144,9 +159,10 @@ async fn complete<A: Answer>(
     limit: Duration,
     reading: Duration,
     list: Option<usize>,
-) -> Result<Reply> {
+    body: &mut impl Body,
+) -> Result<Head> {
     let answer = in_time(limit, answer).await??;
-    in_time(reading, Reply::read(answer, list)).await?
+    in_time(reading, Head::read(answer, list, body)).await?
 }
 
 async fn in_time<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T> {

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     TimedOut(Duration),
     /// The list is longer than this many bytes.
     TooLarge(usize),
+    /// The list is longer than this many instances.
+    TooMany(usize),
     /// The connection could not be made, or broke.
     Unreachable(Cause),
 }

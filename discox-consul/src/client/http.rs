@@ -126,31 +126,51 @@ pub(super) trait Answer: Send {
     fn piece(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 }
 
-/// A good answer, read to its end.
-#[derive(Debug)]
-pub(super) struct Reply {
-    /// `X-Consul-Index`; 0 when Consul did not say.
-    pub(super) index: u64,
-    /// `X-Consul-ContentHash`.
-    pub(super) content_hash: String,
-    /// `X-Consul-Results-Filtered-By-ACLs`.
-    pub(super) filtered_by_acl: bool,
-    /// The token that was sent.
-    pub(super) token: TokenVersion,
-    body: Bytes,
+/// Takes the body of a good answer, piece by piece.
+pub(crate) trait Body: Send {
+    /// Takes the next piece.
+    ///
+    /// # Errors
+    /// It is not what was asked for: no more of it is read.
+    fn take(&mut self, piece: &[u8]) -> Result<()>;
 }
 
-impl Reply {
-    pub(super) async fn read(mut answer: impl Answer, list: Option<usize>) -> Result<Self> {
+/// A body that is kept as a whole.
+impl Body for BytesMut {
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
+        self.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+/// What a good answer says before its body.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// `X-Consul-Index`, where the next blocking query goes on; 0 when Consul did not say.
+    pub(crate) index: u64,
+    /// `X-Consul-ContentHash`.
+    pub(super) content_hash: String,
+    /// Consul left out what the token may not see. Only newer servers say so.
+    pub(crate) filtered_by_acl: bool,
+    /// The token that was sent.
+    pub(super) token: TokenVersion,
+}
+
+impl Head {
+    /// Reads an answer to its end. A list has at most `list` bytes, anything else [`LONGEST_ANSWER`].
+    pub(super) async fn read(
+        mut answer: impl Answer,
+        list: Option<usize>,
+        body: &mut impl Body,
+    ) -> Result<Self> {
         if answer.status() != 200 {
             return Err(explained(answer).await?);
         }
-        let mut body = BytesMut::new();
+        let mut left = list.unwrap_or(LONGEST_ANSWER);
         while let Some(piece) = answer.piece().await? {
-            if body.len() + piece.len() > list.unwrap_or(LONGEST_ANSWER) {
-                return Err(list.map_or_else(|| malformed("it has no end"), Fault::TooLarge));
-            }
-            body.extend_from_slice(&piece);
+            let is_too_long = || list.map_or_else(|| malformed("it has no end"), Fault::TooLarge);
+            left = left.checked_sub(piece.len()).ok_or_else(is_too_long)?;
+            body.take(&piece)?;
         }
         let header = |name| answer.header(name).unwrap_or_default();
         Ok(Self {
@@ -158,10 +178,18 @@ impl Reply {
             content_hash: header("x-consul-contenthash").to_owned(),
             filtered_by_acl: header("x-consul-results-filtered-by-acls") == "true",
             token: 0,
-            body: body.freeze(),
         })
     }
+}
 
+/// A good answer, read to its end.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) head: Head,
+    pub(super) body: Bytes,
+}
+
+impl Reply {
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(malformed)
     }

@@ -13,10 +13,9 @@ mod reqwest;
 mod token;
 
 pub(crate) use self::{
-    calls::Health,
     exchange::{Client, serving},
     fault::{Cause, Fault},
-    http::{Hold, Target},
+    http::{Body, Hold, Target},
     token::{Token, TokenVersion, is_sendable},
 };
 

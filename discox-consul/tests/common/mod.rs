@@ -3,11 +3,13 @@
 
 pub(crate) mod agent;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use discox_consul::{ConnectionConfig, Connector, Consul, ConsulSource, Receipt, RegisterConfig};
+use discox_consul::{
+    ConnectionConfig, Connector, Consul, ConsulSource, ConsulWatch, Receipt, RegisterConfig,
+};
 use discox_core::{
     backend::{Change, Held, Link, Replace, Source, SourceOptions, Watch},
     record::{Record, Service},
@@ -39,9 +41,30 @@ pub(crate) fn source(link: &Arc<Consul>, name: &str) -> Result<ConsulSource> {
     Ok(link.source(&Service::parse(PREFIX, name)?, &SourceOptions::default()))
 }
 
-pub(crate) async fn open(link: &Arc<Consul>) -> Result<(Vec<(String, Bytes)>, impl Watch + use<>)> {
+pub(crate) async fn open(link: &Arc<Consul>) -> Result<(Vec<(String, Bytes)>, Followed)> {
     let (list, watch) = source(link, "demo")?.open().await?;
-    Ok((sorted(list), watch))
+    let list = sorted(list);
+    Ok((list.clone(), Followed { watch, list: list.into_iter().collect() }))
+}
+
+/// A watch, and the list as it follows from what the watch has told.
+pub(crate) struct Followed {
+    watch: ConsulWatch,
+    list: BTreeMap<String, Bytes>,
+}
+
+impl Watch for Followed {
+    async fn next(&mut self) -> discox_core::Result<Vec<Change>> {
+        let changes = self.watch.next().await?;
+        for change in &changes {
+            match change {
+                Change::Put(endpoint, attr) => drop(self.list.insert(endpoint.to_string(), attr.clone())),
+                Change::Delete(endpoint) => drop(self.list.remove(&**endpoint)),
+                other => panic!("{other:?}"),
+            }
+        }
+        Ok(changes)
+    }
 }
 
 pub(crate) fn registration(endpoint: &str) -> RegisterConfig {
@@ -75,27 +98,20 @@ pub(crate) fn list(of: &[(&str, &str)]) -> Vec<(String, Bytes)> {
     of.iter().map(|(endpoint, attr)| ((*endpoint).to_owned(), Bytes::from((*attr).to_owned()))).collect()
 }
 
-/// The next list, which must come.
-pub(crate) async fn next(watch: &mut impl Watch) -> Result<Vec<(String, Bytes)>> {
-    let change = async {
-        loop {
-            match watch.next().await {
-                // Confirmed, and nothing new.
-                Ok(changes) if changes.is_empty() => {}
-                changes => return changes,
-            }
-        }
+/// The next list that is told, which must come.
+pub(crate) async fn next(watch: &mut Followed) -> Result<Vec<(String, Bytes)>> {
+    let told = async {
+        // Confirmed, and nothing new.
+        while watch.next().await?.is_empty() {}
+        anyhow::Ok(())
     };
-    let mut changes = timeout(DEADLINE, change).await.context("no change came")??;
-    match (changes.pop(), changes.is_empty()) {
-        (Some(Change::Reset(list)), true) => Ok(sorted(list)),
-        other => anyhow::bail!("not one new list: {other:?}"),
-    }
+    timeout(DEADLINE, told).await.context("no change came")??;
+    Ok(watch.list.clone().into_iter().collect())
 }
 
 /// Waits until the watch tells this list. All lists before it must be `meanwhile`.
 pub(crate) async fn until(
-    watch: &mut impl Watch,
+    watch: &mut Followed,
     meanwhile: &[(&str, &str)],
     last: &[(&str, &str)],
 ) -> Result<()> {

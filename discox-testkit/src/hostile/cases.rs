@@ -167,17 +167,25 @@ fn zookeeper() -> Vec<Case> {
 }
 
 fn consul() -> Vec<Case> {
+    const CUT: &str = r#"[{"Node":{},"Service":{"ID":"1"},"Checks":[]},{"Node":{},"Service":{"ID":"2"#;
     let case =
         |name, wrong| Case { name, kinds: CONSUL, guards: UNGUARDED, wrong, told: true, growth: LITTLE };
     let agent = |name, what: Consul| case(name, Wrong::Server(Arc::new(what)));
     vec![
         agent("endless_instances", Consul::EndlessInstances),
+        agent("endless_instance_in_small_pieces", Consul::EndlessInstance),
         agent("thirty_thousand_instances", Consul::Instances(30_000)),
         agent("length_of_exbibytes", Consul::Length(u64::MAX / 16)),
         agent("length_within_the_limit", Consul::Length(7 << 20)),
         agent("endless_headers", Consul::EndlessHeaders),
         agent("endless_header", Consul::EndlessHeader),
         agent("deep_json", Consul::Deep(100_000)),
+        agent("deep_json_in_an_instance", Consul::DeepInside(100_000)),
+        agent("instances_cut_in_the_middle", Consul::Other(CUT)),
+        agent(
+            "instances_without_a_comma",
+            Consul::Other(r#"[{"Node":{},"Service":{}}{"Node":{},"Service":{}}]"#),
+        ),
         agent("json_of_another_kind", Consul::Other(r#"{"Node":7}"#)),
         agent("instances_of_another_kind", Consul::Other(r#"[{"Node":[],"Service":null}]"#)),
         agent("slow_body", Consul::Slow),

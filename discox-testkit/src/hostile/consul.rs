@@ -18,6 +18,8 @@ use super::{
 pub(super) enum Mischief {
     /// An array of instances without end.
     EndlessInstances,
+    /// One instance that does not end.
+    EndlessInstance,
     /// More instances than anybody has, and that is all.
     Instances(usize),
     /// A body that is far longer than it could be, by its length.
@@ -28,6 +30,8 @@ pub(super) enum Mischief {
     EndlessHeader,
     /// JSON in JSON in JSON.
     Deep(usize),
+    /// The same in a member of an instance that nobody reads.
+    DeepInside(usize),
     /// JSON, but not what Consul says.
     Other(&'static str),
     /// Ask there.
@@ -53,6 +57,11 @@ impl Script for Mischief {
                 stream.write_all(&chunk("[")).await?;
                 without_end(&mut stream, &chunk(&instance(0, ",").repeat(500))).await
             }
+            Self::EndlessInstance => {
+                stream.write_all(CHUNKED.as_bytes()).await?;
+                stream.write_all(&chunk("[{\"Service\":{\"Meta\":{\"a\":\"")).await?;
+                without_end(&mut stream, &chunk(&"x".repeat(16)).repeat(1_000)).await
+            }
             Self::Instances(count) => {
                 stream.write_all(CHUNKED.as_bytes()).await?;
                 stream.write_all(&chunk("[")).await?;
@@ -77,6 +86,11 @@ impl Script for Mischief {
                 without_end(&mut stream, &[b'x'; 64 * 1024]).await
             }
             Self::Deep(levels) => answer(&mut stream, "200 OK", &"[{\"a\":".repeat(*levels)).await,
+            Self::DeepInside(levels) => {
+                let deep = "[".repeat(*levels);
+                answer(&mut stream, "200 OK", &format!("[{{\"Node\":{{}},\"Service\":{{\"Proxy\":{deep}"))
+                    .await
+            }
             Self::Other(json) => answer(&mut stream, "200 OK", json).await,
             Self::Redirect(status, elsewhere) => {
                 let head = format!("{status} There\r\nLocation: http://{elsewhere}{path}");
