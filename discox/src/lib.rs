@@ -96,6 +96,7 @@
 //! | `http` | `discox::http`: a balanced channel over HTTP/1.1 or HTTP/2, and leaving without a failed request | no |
 //! | `tonic` | `discox::tonic`: a balanced channel for clients that tonic generates | no |
 //! | `tower` | `discox::balance::Discovered`, a stream that tower's own balancers follow | no |
+//! | `metrics` | `discox::metrics`: numbers for a recorder of the crate of that name | no |
 //! | `serde` | serde's traits on the configuration, durations as `"5s"` | no |
 //! | `cli` | the command line program `discox`, on Unix | no |
 //!
@@ -113,6 +114,8 @@ use std::sync::Arc;
 pub use discox_balance as balance;
 #[cfg(any(feature = "consul", feature = "consulrs"))]
 pub use discox_consul as consul;
+#[cfg(feature = "metrics")]
+pub use discox_core::metrics;
 pub use discox_core::prelude::*;
 #[cfg(feature = "etcd")]
 pub use discox_etcd as etcd;

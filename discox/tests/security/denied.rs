@@ -13,7 +13,10 @@ use discox_testkit::{
     wait::eventually,
 };
 
-use crate::client::{Running, SOON, discovery, registration};
+use crate::{
+    client::{Running, SOON, discovery, registration},
+    doctor,
+};
 
 /// Ample for a busy machine; what is refused has to be told within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,6 +148,11 @@ async fn table(kind: Kind) -> Result<()> {
     let secured = Secured::start(kind, Options::default()).await?;
     let mut wrong = Vec::new();
     Running::start(&secured, &good(&secured)).await.context("with all that is needed")?.stop().await?;
+    let (code, said) = doctor::examined(&secured, &good(&secured)).await?;
+    ensure!(
+        code == 0 && said.contains("tls cert") && said.contains("delete"),
+        "with all that is needed: {said}"
+    );
     let mut named = good(&secured);
     tls(&mut named)?.server_name = Some(SERVER_NAME.into());
     Running::start(&secured, &named).await.context("by another name of the server")?.stop().await?;
@@ -169,13 +177,31 @@ async fn table(kind: Kind) -> Result<()> {
 }
 
 async fn play(case: &Case, secured: &Secured, wrong: &mut Vec<String>) {
-    for (who, outcome) in
-        [("register", registers(case, secured).await), ("discover", discovers(case, secured).await)]
-    {
+    let outcomes = [
+        ("register", registers(case, secured).await),
+        ("discover", discovers(case, secured).await),
+        ("doctor", is_diagnosed(case, secured).await),
+    ];
+    for (who, outcome) in outcomes {
         if let Err(error) = outcome {
             wrong.push(format!("- {}, {who}: {error:#}", case.name));
         }
     }
+}
+
+/// `discox doctor` says what to change, in the line of what fails.
+async fn is_diagnosed(case: &Case, secured: &Secured) -> Result<()> {
+    let mut connection = good(secured);
+    (case.spoil)(secured, &mut connection)?;
+    let (code, said) = doctor::examined(secured, &connection).await?;
+    // Without a user we are to etcd who our certificate names.
+    let is_nobody = case.denial == Denial::NoCredentials && secured.servers().kind() == Kind::Etcd;
+    let advice = if is_nobody && secured.is_mutual() { NO_RIGHTS.advice } else { case.advice };
+    // It stands behind what was found, not in brackets.
+    let advice = advice.replace(" (", "; ");
+    let told = said.lines().any(|line| line.starts_with("FAILED") && line.contains(&advice));
+    ensure!(code == 1 && told, "no failure says {advice:?}, exit code {code}: {said}");
+    Ok(())
 }
 
 /// `start` fails at once.

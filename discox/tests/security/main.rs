@@ -2,6 +2,7 @@
 
 mod client;
 mod denied;
+mod doctor;
 mod heals;
 #[path = "../program/command.rs"]
 #[allow(dead_code, reason = "each test file uses what it needs")]

@@ -82,6 +82,8 @@ pub(crate) enum Action {
     Watch(Watch),
     /// Print the endpoints of a service once
     List(List),
+    /// Look for what is wrong between here and the registry, and say what to change
+    Doctor(List),
 }
 
 /// What `register` takes.

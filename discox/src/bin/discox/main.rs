@@ -1,9 +1,9 @@
-//! The command line of discox: `register`, `watch` and `list`.
+//! The command line of discox: `register`, `watch`, `list` and `doctor`.
 //!
 //! | exit code | when |
 //! |---|---|
 //! | 0 | all went well |
-//! | 1 | the registry cannot be reached, refuses, or failed in another way |
+//! | 1 | the registry cannot be reached, refuses, or failed in another way; `doctor` has found something wrong |
 //! | 2 | the configuration is wrong |
 //! | 126, 127 | `register -- COMMAND` could not run COMMAND, or not find it |
 //! | the code of COMMAND | COMMAND ended; 128 + n when signal n ended it |
@@ -15,6 +15,7 @@ compile_error!("the command line of discox needs the signals of Unix; the librar
 mod args;
 mod command;
 mod config;
+mod doctor;
 mod failure;
 mod leaving;
 mod list;
@@ -75,6 +76,7 @@ fn run(args: Args) -> Result<u8, Failure> {
             let why = args.why;
             runtime.block_on(watch::run(config::watch(common, args, file)?, output, why))
         }
+        Action::Doctor(args) => runtime.block_on(doctor::run(config::list(common, args, file)?, output)),
         Action::List(args) => runtime.block_on(list::run(config::list(common, args, file)?, output)),
     };
     runtime.shutdown_timeout(AT_THE_END);
