@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod record;
 mod registration;
 mod registry;
+mod shape;
 
 /// What users of every backend need: each backend crate and the facade re-export all of it.
 pub mod prelude {

@@ -1,13 +1,18 @@
 //! What a record is filed under, parsed once into types that cannot be wrong.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
 
-use crate::{DiscoverConfig, Error, RegisterConfig, Result};
+use crate::{
+    BackendType, DiscoverConfig, Error, Layout, LayoutOptions, RegisterConfig, Result,
+    layout::{Format, Update},
+    shape::{Shape, check_prefix, check_segments},
+};
 
 /// The longest service name, prefix or host name, in bytes.
 pub(crate) const LONGEST_NAME: usize = 255;
@@ -17,6 +22,8 @@ pub(crate) const LONGEST_NAME: usize = 255;
 pub struct Service {
     prefix: Arc<str>,
     name: Arc<str>,
+    /// Where and how its records lie, where they are another system's.
+    shape: Option<Arc<Shape>>,
 }
 
 impl Service {
@@ -28,18 +35,57 @@ impl Service {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the field, the value and the reason.
     pub fn parse(prefix: &str, name: &str) -> Result<Self> {
-        Ok(Self { prefix: parse_prefix(prefix)?.into(), name: parse_name(name)?.into() })
+        Ok(Self { prefix: parse_prefix(prefix)?.into(), name: parse_name(name)?.into(), shape: None })
+    }
+
+    /// As [`Service::parse`], in a layout. In that of another system the prefix is taken verbatim, and the empty one
+    /// is that system's own.
+    ///
+    /// # Errors
+    /// As [`Service::parse`], and when the layout does not exist on this backend, or is told what it does not know.
+    pub fn in_layout(
+        backend: BackendType,
+        prefix: &str,
+        name: &str,
+        layout: Layout,
+        options: &LayoutOptions,
+    ) -> Result<Self> {
+        if layout == Layout::Discox {
+            if *options != LayoutOptions::default() {
+                let reason = "has no use in layout `discox`, name another one";
+                return Err(Error::config("layout_options", "", reason).with_backend(backend));
+            }
+            return Self::parse(prefix, name);
+        }
+        check_prefix(prefix)?;
+        let bare = Self { prefix: prefix.into(), name: parse_name(name)?.into(), shape: None };
+        let shape = Shape::of(backend, &bare, layout, options)?;
+        Ok(Self { shape: Some(Arc::new(shape)), ..bare })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_format(format: &'static Format, options: LayoutOptions) -> Self {
+        let shape = Shape { layout: Layout::Grpc, options, format, directory: "demo".into(), is_deep: false };
+        Self { prefix: "".into(), name: "demo".into(), shape: Some(Arc::new(shape)) }
     }
 
     /// What a discovery configuration asks for.
     ///
     /// # Errors
-    /// As [`Service::parse`].
-    pub fn of(config: &DiscoverConfig) -> Result<Self> {
-        Self::parse(&config.discover_prefix, &config.service_name)
+    /// As [`Service::in_layout`].
+    pub fn of(config: &DiscoverConfig, backend: BackendType) -> Result<Self> {
+        let DiscoverConfig { discover_prefix, service_name, layout, layout_options, .. } = config;
+        let service = Self::in_layout(backend, discover_prefix, service_name, *layout, layout_options)?;
+        match service.foreign() {
+            Some((_, Format { decode: None, .. })) => {
+                Err(Error::config("layout", layout, "discox does not discover in this layout"))
+            }
+            _ => Ok(service),
+        }
     }
 
-    /// The normalised prefix: empty, or `/` and segments without a trailing `/`.
+    /// The normalised prefix: empty, or `/` and segments without a trailing `/`. In another system's layout it is as
+    /// it was given, or that system's own.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -49,9 +95,54 @@ impl Service {
         &self.name
     }
 
-    /// `{prefix}/{service}`, without a trailing `/`.
+    /// Whose records these are.
+    pub fn layout(&self) -> Layout {
+        self.shape.as_ref().map_or(Layout::Discox, |shape| shape.layout)
+    }
+
+    /// What the layout was told.
+    pub fn layout_options(&self) -> &LayoutOptions {
+        static NONE: LazyLock<LayoutOptions> = LazyLock::new(LayoutOptions::default);
+        self.shape.as_ref().map_or(&NONE, |shape| &shape.options)
+    }
+
+    /// How another system's records are read and written.
+    pub(crate) fn foreign(&self) -> Option<(&Shape, &'static Format)> {
+        self.shape.as_ref().map(|shape| (&**shape, shape.format))
+    }
+
+    /// What its records lie in, without a trailing `/`: `{prefix}/{service}`, or what the layout makes of the two.
     pub fn directory(&self) -> String {
-        format!("{}/{}", self.prefix, self.name)
+        match self.foreign() {
+            Some((shape, _)) => shape.directory.clone(),
+            None => format!("{}/{}", self.prefix, self.name),
+        }
+    }
+
+    /// Whether what has this name in the directory may be a record. In discox's own layout the name is the endpoint;
+    /// in others the content decides.
+    ///
+    /// # Errors
+    /// Why it is none, for a warning.
+    pub fn reads(&self, name: &str) -> Result<(), &'static str> {
+        if self.is_named() || Endpoint::is_readable(name) { Ok(()) } else { Err("its name is not host:port") }
+    }
+
+    /// Whether what is listed are named records, of which core makes endpoints: then a backend orders them by their
+    /// last write, the oldest first, since the newest of several counts.
+    pub fn is_named(&self) -> bool {
+        self.foreign().is_some()
+    }
+
+    /// Whether records may lie in directories below, so that a name may have `/`.
+    pub fn is_deep(&self) -> bool {
+        self.foreign().is_some_and(|(shape, _)| shape.is_deep)
+    }
+
+    /// Whether a record is deleted and created anew, in one transaction, rather than set in place: its readers look at
+    /// names only.
+    pub fn is_replaced(&self) -> bool {
+        self.foreign().is_some_and(|(_, format)| format.update != Update::InPlace)
     }
 }
 
@@ -184,6 +275,7 @@ pub struct Record {
     pub health_check: Option<Arc<str>>,
     /// When the incarnation began: what a record says of it is always the same.
     pub began: SystemTime,
+    name: Arc<str>,
     key: Arc<str>,
 }
 
@@ -193,6 +285,14 @@ impl Record {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the field, the value and the reason.
     pub fn parse(config: &RegisterConfig) -> Result<Self> {
+        Self::parse_on(config.backend_type, config)
+    }
+
+    /// As [`Record::parse`], whatever backend the configuration names.
+    ///
+    /// # Errors
+    /// As [`Record::parse`], and as [`Service::in_layout`].
+    pub fn parse_on(backend: BackendType, config: &RegisterConfig) -> Result<Self> {
         const SHORTEST: Duration = Duration::from_millis(100);
         const LONGEST: Duration = Duration::from_secs(24 * 3600);
         let period = config.heart_beat_period;
@@ -205,10 +305,12 @@ impl Record {
             let reason = format!("must be longer than the heart beat period of {period:?}, and at most 72 h");
             return Err(Error::config("ttl", format_args!("{ttl:?}"), reason));
         }
-        let service = Service::parse(&config.discover_prefix, &config.service_name)?;
+        let RegisterConfig { discover_prefix, service_name, layout, layout_options, .. } = config;
+        let service = Service::in_layout(backend, discover_prefix, service_name, *layout, layout_options)?;
         let endpoint = Endpoint::parse(&config.service_endpoint)?;
-        Ok(Self {
-            key: format!("{service}/{endpoint}").into(),
+        let mut record = Self {
+            name: endpoint.text.clone(),
+            key: format!("{}/{endpoint}", service.directory()).into(),
             service,
             endpoint,
             incarnation: Incarnation::new(),
@@ -216,12 +318,45 @@ impl Record {
             ttl,
             health_check: config.health_check_endpoint.as_deref().map(Arc::from),
             began: SystemTime::now(),
-        })
+        };
+        if let Some((shape, format)) = record.service.foreign() {
+            let name = (format.name)(&record, &config.attr, &shape.options)?;
+            check_segments("layout_options.instance_id", &name)?;
+            (record.key, record.name) = (format!("{}/{name}", shape.directory).into(), name.into());
+        }
+        Ok(record)
     }
 
-    /// `{prefix}/{service}/{endpoint}`: where the record is, in registries that have paths.
+    /// What the record is called in its directory: its endpoint, or what the layout makes of it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `{directory}/{name}`: where the record is, in registries that have paths.
     pub fn key(&self) -> &Arc<str> {
         &self.key
+    }
+
+    /// What is written for this attr: the attr itself, or what the layout makes of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): the layout cannot carry it.
+    pub(crate) fn value<'a>(&self, attr: &'a str) -> Result<Cow<'a, str>> {
+        let Some((Shape { layout, options, .. }, format)) = self.service.foreign() else {
+            return Ok(Cow::Borrowed(attr));
+        };
+        let Some(encode) = format.encode else {
+            return Err(Error::config("layout", layout, "discox does not register in this layout"));
+        };
+        // Where the attr is in the name, another one would be another record.
+        if format.update == Update::Rename && (format.name)(self, attr, options)? != *self.name {
+            return Err(Error::config(
+                "attr",
+                attr,
+                format!("cannot change while registered in layout `{layout}`"),
+            ));
+        }
+        encode(self, attr, options).map(Cow::Owned)
     }
 }
 

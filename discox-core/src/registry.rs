@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    ConnectionConfig, Discover, DiscoverConfig, Error, Register, RegisterConfig, Result, backend::Link,
-    connection::Hub, discovery::Discovery, registration::Registration,
+    ConnectionConfig, Discover, DiscoverConfig, Error, Layout, LayoutOptions, Register, RegisterConfig,
+    Result, backend::Link, connection::Hub, discovery::Discovery, registration::Registration,
 };
 
 /// One connection, with its session or leases, that many registrations and discoveries share.
@@ -48,8 +48,10 @@ pub trait Registry: Debug + Send + Sync + 'static {
 /// The [`Registry`] of one backend, for the backend crates.
 pub struct Connection<L: Link> {
     hub: Arc<Hub<L>>,
-    /// Of what is made from it and has no prefix of its own.
+    /// Of what is made from it and has none of its own.
     discover_prefix: String,
+    layout: Layout,
+    layout_options: LayoutOptions,
 }
 
 impl<L: Link> Connection<L> {
@@ -59,7 +61,12 @@ impl<L: Link> Connection<L> {
     /// [`Config`](crate::ErrorKind::Config), naming the field.
     pub fn new(connector: L::Connector, settings: &ConnectionConfig) -> Result<Self> {
         settings.check(L::BACKEND)?;
-        Ok(Self { hub: Arc::new(Hub::new(connector, settings)), discover_prefix: String::new() })
+        Ok(Self {
+            hub: Arc::new(Hub::new(connector, settings)),
+            discover_prefix: String::new(),
+            layout: Layout::default(),
+            layout_options: LayoutOptions::default(),
+        })
     }
 
     /// Sets the prefix of what is made from this connection and has none of its own.
@@ -69,9 +76,22 @@ impl<L: Link> Connection<L> {
         self
     }
 
-    fn set_prefix(&self, prefix: &mut String) {
+    /// Sets the layout of what is made from this connection and has none of its own.
+    #[must_use]
+    pub fn with_layout(mut self, layout: Layout, options: LayoutOptions) -> Self {
+        (self.layout, self.layout_options) = (layout, options);
+        self
+    }
+
+    fn set_defaults(&self, prefix: &mut String, layout: &mut Layout, options: &mut LayoutOptions) {
         if prefix.is_empty() {
             prefix.clone_from(&self.discover_prefix);
+        }
+        if *layout == Layout::default() {
+            *layout = self.layout;
+        }
+        if *options == LayoutOptions::default() {
+            options.clone_from(&self.layout_options);
         }
     }
 
@@ -126,6 +146,7 @@ macro_rules! backend_functions {
             config: $crate::RegistryConfig,
         ) -> $crate::Result<::std::sync::Arc<dyn $crate::Registry>> {
             let connection = connection(&config.backend_endpoints, &config.connection)?;
+            let connection = connection.with_layout(config.layout, config.layout_options);
             Ok(::std::sync::Arc::new(connection.with_prefix(config.discover_prefix)))
         }
 
@@ -148,12 +169,12 @@ impl<L: Link> Debug for Connection<L> {
 #[async_trait]
 impl<L: Link> Registry for Connection<L> {
     fn register(&self, mut config: RegisterConfig) -> Result<Arc<dyn Register>> {
-        self.set_prefix(&mut config.discover_prefix);
+        self.set_defaults(&mut config.discover_prefix, &mut config.layout, &mut config.layout_options);
         Ok(Arc::new(Registration::new(self.hub.clone(), false, &config)?))
     }
 
     fn discover(&self, mut config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
-        self.set_prefix(&mut config.discover_prefix);
+        self.set_defaults(&mut config.discover_prefix, &mut config.layout, &mut config.layout_options);
         Ok(Arc::new(Discovery::new(self.hub.clone(), false, &config)?))
     }
 

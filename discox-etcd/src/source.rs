@@ -1,12 +1,16 @@
 //! Discovery: a list pinned to one revision, and the watch that follows it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    borrow::Cow,
+    mem,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use discox_core::{
     BackendType, Error, ErrorKind, Result,
-    backend::{Change, Limits, Listing, Source, WarnOnce, Watch, WhyGone, lock},
-    record::{Endpoint, Service},
+    backend::{Change, Limits, Listing, Source, WarnOnce, Watch, WhyGone, lock, oldest_first},
+    record::Service,
 };
 use etcd_client::{GetOptions, GetResponse, KeyValue, WatchResponse};
 
@@ -52,6 +56,7 @@ struct Page {
 
 /// Where the records of a service are.
 struct Directory {
+    service: Service,
     /// `{prefix}/{service}/`.
     start: String,
     /// The first key after those that begin with `start`: `/` is followed by `0`.
@@ -62,6 +67,7 @@ struct Directory {
 impl EtcdSource {
     pub(crate) fn new(link: Arc<Etcd>, service: &Service) -> Self {
         let directory = Directory {
+            service: service.clone(),
             start: format!("{}/", service.directory()),
             end: format!("{}0", service.directory()),
             skips: Mutex::new(WarnOnce::new(BackendType::Etcd, service.clone())),
@@ -71,7 +77,8 @@ impl EtcdSource {
 
     /// Reads all records as of one revision, and returns it.
     async fn list(&self) -> Result<(Listing, i64)> {
-        let mut list = Vec::new();
+        let (mut list, mut writes) = (Vec::new(), Vec::new());
+        let is_named = self.directory.service.is_named();
         let mut budget = Limits::new(&self.link.connector.settings);
         let (mut from, mut limit, mut revision) = (self.directory.start.clone().into_bytes(), PAGE, 0);
         loop {
@@ -90,13 +97,19 @@ impl EtcdSource {
             if revision == 0 {
                 revision = page.revision;
             }
-            for (key, value) in page.records.into_iter().map(KeyValue::into_key_value) {
+            for kv in page.records {
+                let written = kv.mod_revision();
+                let (key, value) = kv.into_key_value();
                 // Count unreadable keys too, so that an endless run of them hits the limit.
                 budget.take(key.len() + value.len()).map_err(|exceeded| self.link.here(exceeded.into()))?;
-                list.extend(self.directory.name(&key).map(|name| (name, Bytes::from(value))));
+                let Some(name) = self.directory.name(&key, &value) else { continue };
+                list.push((name, Bytes::from(value)));
+                if is_named {
+                    writes.push(written);
+                }
             }
             match page.next {
-                None if revision > 0 => return Ok((list, revision)),
+                None if revision > 0 => return Ok((oldest_first(list, &writes), revision)),
                 Some(next) if next > from => from = next,
                 _ => return Err(self.link.here(Error::new(ErrorKind::Protocol, "the list makes no sense"))),
             }
@@ -113,7 +126,7 @@ impl EtcdSource {
     async fn step_over(&self, from: &[u8], revision: i64) -> Result<Page> {
         let options = self.directory.options(1, revision).with_keys_only();
         let mut page = self.page(from, options).await.map_err(|error| self.link.failed(error))?;
-        for kv in std::mem::take(&mut page.records) {
+        for kv in mem::take(&mut page.records) {
             self.directory.skip(kv.key(), "its value is longer than what is taken of one answer");
         }
         Ok(page)
@@ -167,7 +180,7 @@ impl Watch for EtcdWatch {
     }
 
     fn why_gone(&mut self, endpoints: &[Arc<str>]) -> Option<WhyGone> {
-        let mut deleted = std::mem::take(&mut self.deleted);
+        let mut deleted = mem::take(&mut self.deleted);
         deleted.retain(|deleted| endpoints.contains(&deleted.endpoint));
         (!deleted.is_empty()).then(|| Box::pin(why_gone(self.link.clone(), deleted)) as WhyGone)
     }
@@ -198,16 +211,17 @@ impl Directory {
         if kv.version() == 0 {
             self.child(kv.key()).ok().flatten().map(|endpoint| Change::Delete(endpoint.into()))
         } else {
-            Some(Change::Put(self.name(kv.key())?, Bytes::copy_from_slice(kv.value())))
+            Some(Change::Put(self.name(kv.key(), kv.value())?, Bytes::copy_from_slice(kv.value())))
         }
     }
 
-    /// The endpoint that a key stands for; one that cannot be read is skipped with a warning.
-    fn name(&self, key: &[u8]) -> Option<Arc<str>> {
+    /// The record that a key stands for; one that cannot be read is skipped with a warning.
+    fn name(&self, key: &[u8], value: &[u8]) -> Option<Arc<str>> {
         match self.child(key) {
             Ok(endpoint) => endpoint.map(Arc::from),
             Err(reason) => {
                 self.skip(key, reason);
+                lock(&self.skips).suggest_layout(&self.bare(key), value);
                 None
             }
         }
@@ -215,21 +229,22 @@ impl Directory {
 
     /// Warns of a record that is not shown, the first time.
     fn skip(&self, key: &[u8], reason: &str) {
-        let name = String::from_utf8_lossy(key.strip_prefix(self.start.as_bytes()).unwrap_or(key));
-        lock(&self.skips).skip(&name, reason);
+        lock(&self.skips).skip(&self.bare(key), reason);
     }
 
-    /// The endpoint that a key stands for, none for what lies deeper, or why it cannot be read.
+    /// A key without the directory.
+    fn bare<'a>(&self, key: &'a [u8]) -> Cow<'a, str> {
+        String::from_utf8_lossy(key.strip_prefix(self.start.as_bytes()).unwrap_or(key))
+    }
+
+    /// The record that a key stands for, none for what lies deeper than records do, or why it cannot be read.
     fn child<'a>(&self, key: &'a [u8]) -> Result<Option<&'a str>, &'static str> {
         let Some(name) = key.strip_prefix(self.start.as_bytes()) else { return Ok(None) };
-        if name.contains(&b'/') {
+        if name.contains(&b'/') && !self.service.is_deep() {
             return Ok(None);
         }
-        match std::str::from_utf8(name) {
-            Ok(name) if Endpoint::is_readable(name) => Ok(Some(name)),
-            Ok(_) => Err("its name is not host:port"),
-            Err(_) => Err("its name is not UTF-8"),
-        }
+        let name = std::str::from_utf8(name).map_err(|_| "its name is not UTF-8")?;
+        self.service.reads(name).map(|()| Some(name))
     }
 }
 
@@ -241,6 +256,8 @@ fn next_page(page: &GetResponse) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use discox_core::record::Endpoint;
+
     use super::*;
 
     fn directory() -> Directory {
@@ -248,7 +265,8 @@ mod tests {
         Directory {
             start: "/p/demo/".into(),
             end: "/p/demo0".into(),
-            skips: Mutex::new(WarnOnce::new(BackendType::Etcd, service)),
+            skips: Mutex::new(WarnOnce::new(BackendType::Etcd, service.clone())),
+            service,
         }
     }
 

@@ -51,6 +51,18 @@ impl Link for Zookeeper {
 
     fn check(connector: &Connector, record: &Record, _attr: &str) -> Result<()> {
         Self::check_service(connector, &record.service)?;
+        if record.service.is_named() {
+            let name = record.name();
+            let reason = if name.contains('/') {
+                Some("`/` is not allowed, it is one node")
+            } else {
+                unstorable(&format!("/records/{name}"))
+            };
+            if let Some(reason) = reason {
+                let error = Error::config("layout_options.instance_id", name, reason);
+                return Err(error.with_backend(Self::BACKEND));
+            }
+        }
         connector.ask(record.ttl);
         Ok(())
     }

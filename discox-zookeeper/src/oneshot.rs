@@ -1,8 +1,8 @@
 //! Follows a service by a watch on each node, for servers before 3.6.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, mem, sync::Arc};
 
-use discox_core::backend::{Change, Listing};
+use discox_core::backend::{Change, Listing, oldest_first};
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -36,6 +36,8 @@ pub(crate) struct Oneshot {
     touched: HashSet<Node>,
     /// What has been read and not been told.
     changes: Vec<Change>,
+    /// When each of them was written, where that is of interest.
+    writes: Vec<i64>,
 }
 
 impl std::fmt::Debug for Oneshot {
@@ -56,6 +58,7 @@ impl Oneshot {
             known: HashSet::new(),
             touched: HashSet::from([Node::Directory]),
             changes: Vec::new(),
+            writes: Vec::new(),
         };
         let list = watch.read().await?.into_iter().filter_map(|change| match change {
             Change::Put(name, attr) => Some((name, attr)),
@@ -112,7 +115,7 @@ impl Oneshot {
                 self.take_in(name, node)?;
             }
         }
-        Ok(std::mem::take(&mut self.changes))
+        Ok(oldest_first(mem::take(&mut self.changes), &mem::take(&mut self.writes)))
     }
 
     /// What is gone may be half of a take-over, by a client that knows no transactions: then the other
@@ -151,6 +154,7 @@ impl Oneshot {
     }
 
     fn take_in(&mut self, name: &Arc<str>, node: Result<(client::Node, Once), Fault>) -> Result<(), Fault> {
+        self.writes.extend(self.scope.written(node.as_ref().ok().map(|(node, _)| node.stat)));
         let node = node.map(|(node, once)| {
             self.follow(Node::Record(name.clone()), once);
             node

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, pin::pin, sync::Arc};
 
-use discox_core::backend::{Change, Listing};
+use discox_core::backend::{Change, Listing, oldest_first};
 use futures_util::{
     future::{FutureExt, join},
     stream::StreamExt,
@@ -64,13 +64,15 @@ impl Recursive {
         let names: Vec<Arc<str>> = names.iter().filter_map(|name| this.scope.name(name)).collect();
         let paths = this.scope.paths(&names);
         let nodes = this.hearing(link.read_all(&paths)).await??;
-        let mut list = Listing::with_capacity(names.len());
+        let (mut list, mut writes) = (Listing::with_capacity(names.len()), Vec::new());
         for (name, node) in names.into_iter().zip(nodes) {
+            let written = this.scope.written(node.as_ref().ok().map(|node| node.stat));
             if let Some(attr) = this.scope.attr(&name, node)? {
                 list.push((name, attr));
+                writes.extend(written);
             }
         }
-        Ok((list, this))
+        Ok((oldest_first(list, &writes), this))
     }
 
     /// Waits for what happens, and reads what it happened to: a record that was deleted and is there
@@ -138,14 +140,15 @@ impl Recursive {
         let paths = scope.paths(&names);
         let reading = timeout(scope.patience(), scope.link.read_all(&paths));
         let nodes = self.hearing(reading).await?.map_err(|_| Fault::TimedOut)??;
-        let mut changes = Vec::with_capacity(names.len());
+        let (mut changes, mut writes) = (Vec::with_capacity(names.len()), Vec::new());
         for (name, node) in names.into_iter().zip(nodes) {
+            writes.extend(scope.written(node.as_ref().ok().map(|node| node.stat)));
             changes.push(match self.scope.attr(&name, node)? {
                 Some(attr) => Change::Put(name, attr),
                 None => Change::Delete(name),
             });
         }
         self.touched.clear();
-        Ok(changes)
+        Ok(oldest_first(changes, &writes))
     }
 }

@@ -46,6 +46,8 @@ impl From<Fault> for Refusal {
 pub(crate) struct Place {
     directory: String,
     pub(crate) path: String,
+    /// Its readers look at names only: it is made anew rather than set.
+    is_replaced: bool,
 }
 
 impl Zookeeper {
@@ -134,14 +136,15 @@ impl Zookeeper {
             Err(Fault::NoNode) => return Ok(self.create(place, attr).await?),
             found => found?,
         };
-        let Place { directory: parent, path } = place;
-        let Stat { version, owner, created } = node.stat;
+        let Place { directory: parent, path, .. } = place;
+        let Stat { version, owner, created, .. } = node.stat;
         let data = attr.as_bytes();
-        if owner == self.client.session().id {
-            // The session was resumed, say.
-            if node.data == data {
-                return Ok(created);
-            }
+        let is_held = owner == self.client.session().id;
+        // The session was resumed, say.
+        if is_held && node.data == data {
+            return Ok(created);
+        }
+        if is_held && !place.is_replaced {
             let fence = Op::Check { path: parent, version: directory.stat.version };
             match self.client.multi(&[fence, Op::Set { path, data, version: Some(version) }]).await {
                 // Its ACL may name who we were, with another password: it is ours all the same, and made anew.
@@ -217,7 +220,11 @@ impl Zookeeper {
 
     pub(crate) fn place(&self, record: &Record) -> Place {
         let directory = self.directory(&record.service);
-        Place { path: format!("{directory}/{}", record.endpoint), directory }
+        Place {
+            path: format!("{directory}/{}", record.name()),
+            directory,
+            is_replaced: record.service.is_replaced(),
+        }
     }
 }
 

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use discox_core::{
     Result,
     backend::{Change, Exceeded, Limits, Listing, Source, WarnOnce, Watch, lock},
-    record::{Endpoint, Service},
+    record::Service,
 };
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::{
     Zookeeper,
-    client::{Fault, Node},
+    client::{Fault, Node, Stat},
     oneshot::Oneshot,
     recursive::Recursive,
 };
@@ -54,13 +54,19 @@ enum Way {
 pub(crate) struct Scope {
     pub(crate) link: Arc<Zookeeper>,
     pub(crate) directory: String,
+    service: Service,
     skips: Arc<Mutex<WarnOnce>>,
 }
 
 /// Discovery of `service` over `link`.
 pub(crate) fn of(link: &Arc<Zookeeper>, service: &Service) -> ZookeeperSource {
     let skips = link.connector.skips(service);
-    ZookeeperSource(Scope { link: link.clone(), directory: link.directory(service), skips })
+    ZookeeperSource(Scope {
+        link: link.clone(),
+        directory: link.directory(service),
+        service: service.clone(),
+        skips,
+    })
 }
 
 impl Source for ZookeeperSource {
@@ -100,16 +106,23 @@ impl Watch for ZookeeperWatch {
 impl Scope {
     /// The name of a record's node, if it is one that can be read.
     pub(crate) fn readable(&self, name: &str) -> Option<Arc<str>> {
-        Endpoint::is_readable(name).then(|| name.into())
+        self.service.reads(name).is_ok().then(|| name.into())
     }
 
     /// As [`Scope::readable`], and tells if it is not.
     pub(crate) fn name(&self, name: &str) -> Option<Arc<str>> {
-        let readable = self.readable(name);
-        if readable.is_none() {
-            lock(&self.skips).skip(name, "its name is not host:port");
+        match self.service.reads(name) {
+            Ok(()) => Some(name.into()),
+            Err(reason) => {
+                lock(&self.skips).skip(name, reason);
+                None
+            }
         }
-        readable
+    }
+
+    /// When a record was written, where the order of writes is of interest.
+    pub(crate) fn written(&self, stat: Option<Stat>) -> Option<i64> {
+        self.service.is_named().then(|| stat.map_or(0, |stat| stat.written))
     }
 
     /// That there are not more records than are wanted.

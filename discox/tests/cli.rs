@@ -40,6 +40,7 @@ async fn help_and_version_go_to_standard_output() -> Result<()> {
         "DISCOX_PREFIX",
         "--client",
         "--config",
+        "--layout",
         "--output",
     ] {
         assert!(help.output.contains(word), "{word} is missing in {}", help.output);

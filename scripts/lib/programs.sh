@@ -157,6 +157,63 @@ CONF
     version_of zookeeper/trixie >"$root/.version"
 }
 
+# The jars that Apache Curator's service discovery needs as a client, and no others.
+curator_jars='curator-client curator-framework curator-recipes curator-x-discovery guava
+    jackson-annotations jackson-core jackson-databind netty-buffer netty-codec netty-common netty-handler
+    netty-resolver netty-transport netty-transport-native-epoll netty-transport-native-unix-common slf4j-api
+    slf4j-simple zookeeper zookeeper-jute'
+
+# Curator is no server: a client that is not ours, which the tests of other systems' layouts are played against.
+find_curator() {
+    if [ -z "${DISCOX_TEST_CURATOR_CLASSPATH:-}" ]; then
+        if is_debian; then
+            unpack_curator
+        else
+            say "no Curator: its tests fail unless DISCOX_TEST_CURATOR_CLASSPATH is set"
+            return
+        fi
+    fi
+    if [ -n "${DISCOX_TEST_JDK:-}" ] || have javac; then return; fi
+    if is_debian; then
+        unpack_jdk
+    else
+        say "no javac: Curator's tests fail unless a JDK is on PATH or DISCOX_TEST_JDK is set"
+    fi
+}
+
+unpack_curator() {
+    if is_unpacked curator; then return; fi
+    local root=$home/curator jar packages
+    rm -rf "$root"
+    packages=$(printf '%s/trixie ' libcurator-{client,discovery,framework,recipes}-java libguava-java \
+        libjackson2-{annotations,core,databind}-java libnetty-java libslf4j-java libzookeeper-java)
+    # shellcheck disable=SC2086 # one word per package
+    unpack "$root" $packages
+    mkdir -p "$root/opt/curator"
+    for jar in $curator_jars; do
+        [ -e "$root/usr/share/java/$jar.jar" ] || die "Debian's Curator packages have no $jar.jar"
+        ln -s "../../usr/share/java/$jar.jar" "$root/opt/curator/$jar.jar"
+    done
+    version_of libcurator-discovery-java/trixie >"$root/.version"
+}
+
+# The wrappers $home/jdk/bin/java and javac.
+unpack_jdk() {
+    local root=$home/jdk java
+    if [ -x "$root/bin/javac" ]; then return; fi
+    rm -rf "$root"
+    unpack "$root" openjdk-21-jdk-headless/trixie openjdk-21-jre-headless/trixie libc6/trixie zlib1g/trixie \
+        libstdc++6/trixie libgcc-s1/trixie
+    for java in "$root"/usr/lib/jvm/*/bin/javac; do
+        wrapper javac "$root" "${java#"$root/"}"
+        wrapper jdk-java "$root" "$(dirname "${java#"$root/"}")/java"
+    done
+    rm -f "$root/bin"
+    mkdir "$root/bin"
+    mv "$home/bin/javac" "$root/bin/javac"
+    mv "$home/bin/jdk-java" "$root/bin/java"
+}
+
 # Java into ZooKeeper's folder: for its image, and for machines without one.
 unpack_java() {
     if [ -x "$home/bin/java" ]; then return; fi
@@ -187,4 +244,6 @@ record_unpacked_programs() {
         : "${DISCOX_TEST_ZOOKEEPER_CLASSPATH:=$home/zookeeper/opt/zookeeper/lib/*:$home/zookeeper/opt/zookeeper/conf}"
         if ! have java && [ -x "$home/bin/java" ]; then : "${DISCOX_TEST_JAVA:=$home/bin/java}"; fi
     fi
+    if is_unpacked curator; then : "${DISCOX_TEST_CURATOR_CLASSPATH:=$home/curator/opt/curator/*}"; fi
+    if ! have javac && [ -x "$home/jdk/bin/javac" ]; then : "${DISCOX_TEST_JDK:=$home/jdk}"; fi
 }

@@ -18,6 +18,7 @@ mod files;
 mod limits;
 mod liveness;
 mod members;
+mod order;
 mod warn_once;
 
 pub use self::{
@@ -25,6 +26,7 @@ pub use self::{
     limits::{Exceeded, Limits},
     liveness::Liveness,
     members::Members,
+    order::oldest_first,
     warn_once::WarnOnce,
 };
 pub use crate::{backoff::jittered, lock::lock};
@@ -103,7 +105,7 @@ pub trait Link: Send + Sync + Sized + 'static {
     /// Discovery of `service` by this connection. No I/O.
     fn source(self: &Arc<Self>, service: &Service, options: &SourceOptions) -> Self::Source;
 
-    /// Writes the record with `attr`, and returns when the registry has acknowledged it. Doing it
+    /// Writes the record with `attr` (in another system's layout, what that makes of it), and returns when the registry has acknowledged it. Doing it
     /// again, with the same or another attr, updates in place: watchers see at most one update.
     ///
     /// # Errors
@@ -169,7 +171,7 @@ pub trait Source: Send + Sync + 'static {
 
 /// The changes that follow a snapshot.
 pub trait Watch: Send + 'static {
-    /// Waits for the next changes; what came together stays together. Cancel-safe: core drops and
+    /// Waits for the next changes; what came together stays together, ordered as in a [`Listing`]. Cancel-safe: core drops and
     /// calls it again.
     ///
     /// An empty list means that the registry has confirmed this watch: up to now there is no other change
@@ -194,7 +196,8 @@ pub trait Watch: Send + 'static {
 /// Finds out why endpoints went; see [`Watch::why_gone`].
 pub type WhyGone = Pin<Box<dyn Future<Output = Vec<(Arc<str>, Cause)>> + Send>>;
 
-/// A whole list: endpoint and attr.
+/// A whole list: endpoint and attr. Where a service is [named](Service::is_named), the name of each record and its raw
+/// value, the oldest write first.
 pub type Listing = Vec<(Arc<str>, Bytes)>;
 
 /// What a watch reports.
@@ -233,7 +236,7 @@ pub struct Registered<R> {
 pub struct Held<R> {
     /// The record.
     pub record: Arc<Record>,
-    /// The attr last acknowledged.
+    /// The attr last acknowledged, as it was given to [`Link::register`].
     pub attr: Arc<str>,
     /// What [`Link::register`] returned.
     pub receipt: R,

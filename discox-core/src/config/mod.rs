@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Layout, LayoutOptions};
 
 /// Gives a struct of settings a comparison by field. All fields must be listed, in order of importance.
 macro_rules! contradictions {
@@ -97,7 +97,8 @@ pub struct RegisterConfig {
     pub backend_type: BackendType,
     /// Where the registry is: one or several members or agents. `memory` needs none.
     pub backend_endpoints: Vec<String>,
-    /// What the service's records lie under, such as `/discox/demo`. May be empty.
+    /// What the service's records lie under, such as `/discox/demo`. May be empty. In another system's layout it is
+    /// taken verbatim, and empty it is that system's own.
     pub discover_prefix: String,
     /// The service's name, one path segment.
     pub service_name: String,
@@ -114,6 +115,10 @@ pub struct RegisterConfig {
     /// Consul only: a check that Consul runs instead of the TTL check: `host:port/path`,
     /// `http(s)://…`, `tcp://…` or `grpc://…`.
     pub health_check_endpoint: Option<String>,
+    /// Whose records are written: discox's own, or those of another system.
+    pub layout: Layout,
+    /// What the layout needs to know.
+    pub layout_options: LayoutOptions,
     /// How the connection to the registry is made and kept.
     pub connection: ConnectionConfig,
 }
@@ -130,6 +135,8 @@ impl Default for RegisterConfig {
             heart_beat_period: Duration::from_secs(5),
             ttl: None,
             health_check_endpoint: None,
+            layout: Layout::default(),
+            layout_options: LayoutOptions::default(),
             connection: ConnectionConfig::default(),
         }
     }
@@ -147,7 +154,8 @@ pub struct DiscoverConfig {
     pub backend_type: BackendType,
     /// Where the registry is: one or several members or agents. `memory` needs none.
     pub backend_endpoints: Vec<String>,
-    /// What the service's records lie under, such as `/discox/demo`. May be empty.
+    /// What the service's records lie under, such as `/discox/demo`. May be empty. In another system's layout it is
+    /// taken verbatim, and empty it is that system's own.
     pub discover_prefix: String,
     /// The service's name, one path segment.
     pub service_name: String,
@@ -159,6 +167,10 @@ pub struct DiscoverConfig {
     pub grace: Duration,
     /// Consul only: serve instances whose checks are `warning` as well as `passing`.
     pub include_warning: bool,
+    /// Whose records are read: discox's own, or those of another system.
+    pub layout: Layout,
+    /// What the layout needs to know.
+    pub layout_options: LayoutOptions,
     /// How the connection to the registry is made and kept.
     pub connection: ConnectionConfig,
 }
@@ -173,6 +185,8 @@ impl Default for DiscoverConfig {
             host_name: String::new(),
             grace: Duration::from_secs(15),
             include_warning: false,
+            layout: Layout::default(),
+            layout_options: LayoutOptions::default(),
             connection: ConnectionConfig::default(),
         }
     }
@@ -192,6 +206,10 @@ pub struct RegistryConfig {
     pub backend_endpoints: Vec<String>,
     /// The prefix of what is made from this connection and has none of its own, such as `/discox/demo`.
     pub discover_prefix: String,
+    /// The layout of what is made from this connection and is in discox's own.
+    pub layout: Layout,
+    /// The layout's options of what is made from this connection and has none of its own.
+    pub layout_options: LayoutOptions,
     /// How the connection to the registry is made and kept.
     pub connection: ConnectionConfig,
 }

@@ -57,7 +57,7 @@ impl<L: Link> Discovery<L> {
             let reason = "out of range, use at most 24 h";
             return Err(Error::config("grace", format_args!("{:?}", config.grace), reason));
         }
-        let service = Service::of(config)?;
+        let service = Service::of(config, L::BACKEND)?;
         L::check_service(&hub.connector, &service)?;
         let options = SourceOptions { include_warning: config.include_warning };
         let plan = Plan { service, grace: config.grace, host_name: config.host_name.clone(), options };

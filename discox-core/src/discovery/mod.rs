@@ -4,6 +4,7 @@ mod callbacks;
 mod chronicle;
 mod derived;
 mod discover;
+mod fold;
 mod handle;
 mod mirror;
 mod summary;

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use super::{
     callbacks::Callbacks,
     chronicle::{Chronicle, Origin},
+    fold::Fold,
     mirror::Mirror,
     summary::Summary,
 };
@@ -69,6 +70,8 @@ pub(crate) struct Watcher<'a, L: Link> {
     plan: &'a Plan,
     callbacks: &'a Callbacks<'a>,
     status: &'a Mutex<DiscoverStatus>,
+    /// What named records mean, in another system's layout.
+    fold: Option<Fold>,
     mirror: Mirror,
     summary: Summary,
     chronicle: Chronicle,
@@ -86,10 +89,23 @@ impl<'a, L: Link> Watcher<'a, L> {
         (status, history): (&'a Mutex<DiscoverStatus>, History),
         shown: Arc<Snapshot>,
     ) -> Self {
+        let fold = Fold::of(L::BACKEND, &plan.service, &shared.settings);
         let mirror = Mirror::new(plan.grace, &shared.settings, shown).noting_holds(history.is_on());
         let (summary, chronicle, session) = (Summary::default(), Chronicle::new(history), Session::First);
         let meter = DiscoveryMeter::new(L::BACKEND, &plan.service);
-        Self { shared, plan, callbacks, status, mirror, summary, chronicle, meter, session, slow_opens: 0 }
+        Self {
+            shared,
+            plan,
+            callbacks,
+            status,
+            fold,
+            mirror,
+            summary,
+            chronicle,
+            meter,
+            session,
+            slow_opens: 0,
+        }
     }
 
     /// Runs until an error that no retry can mend.
@@ -125,6 +141,10 @@ impl<'a, L: Link> Watcher<'a, L> {
         let up = self.connected().await?;
         let (list, mut watch) = self.open(&up).await?;
         *opened = Some(Instant::now());
+        let list = match &mut self.fold {
+            None => list,
+            Some(fold) => fold.reset(list)?,
+        };
         if self.chronicle.is_on() {
             self.chronicle.connected(up.1.member());
         }
@@ -154,6 +174,10 @@ impl<'a, L: Link> Watcher<'a, L> {
                 }
             };
             let changes = changes.inspect_err(|error| self.suspect(error))?;
+            let changes = match &mut self.fold {
+                None => changes,
+                Some(fold) => fold.change(changes)?,
+            };
             let origin = Origin::of(&changes);
             let applied = self.change(origin, |mirror| mirror.change(changes, Instant::now())).await;
             self.chronicle.explain(&mut watch);

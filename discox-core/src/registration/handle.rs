@@ -1,6 +1,6 @@
 //! One registered endpoint: the handle, and what `start`, `update_attr` and `stop` do.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
@@ -24,9 +24,9 @@ pub(crate) struct Registration<L: Link> {
 
 impl<L: Link> Registration<L> {
     pub(crate) fn new(hub: Arc<Hub<L>>, owns_hub: bool, config: &RegisterConfig) -> Result<Self> {
-        let record = Arc::new(Record::parse(config)?);
-        check_attr::<L>(&hub, &record, &config.attr)?;
-        let keep_alive = Arc::new(KeepAlive::new(hub.shared(), record, &config.attr));
+        let record = Arc::new(Record::parse_on(L::BACKEND, config)?);
+        let value = checked::<L>(&hub, &record, &config.attr)?;
+        let keep_alive = Arc::new(KeepAlive::new(hub.shared(), record.clone(), &value));
         Ok(Self { hub, owns_hub, keep_alive })
     }
 
@@ -137,8 +137,8 @@ impl<L: Link> Register for Registration<L> {
     }
 
     async fn update_attr(&self, attr: &str) -> Result<()> {
-        check_attr::<L>(&self.hub, self.record(), attr)?;
-        let number = self.keep_alive.request(attr);
+        let value = checked::<L>(&self.hub, self.record(), attr)?;
+        let number = self.keep_alive.request(&value);
         match self.keep_alive.wish.phase() {
             Phase::New => return Ok(()),
             Phase::Stopping => return Err(self.keep_alive.stopped()),
@@ -249,10 +249,13 @@ impl<L: Link> Drop for Undo<'_, L> {
     }
 }
 
-fn check_attr<L: Link>(hub: &Hub<L>, record: &Record, attr: &str) -> Result<()> {
-    if attr.len() > L::ATTR_LIMIT {
-        let reason = format!("{} bytes are too many, {} carries {}", attr.len(), L::BACKEND, L::ATTR_LIMIT);
+/// What is to be written for an attr, if the layout and the backend can carry it.
+fn checked<'a, L: Link>(hub: &Hub<L>, record: &Record, attr: &'a str) -> Result<Cow<'a, str>> {
+    let value = record.value(attr).map_err(|error| error.with_backend(L::BACKEND))?;
+    if value.len() > L::ATTR_LIMIT {
+        let reason = format!("{} bytes are too many, {} carries {}", value.len(), L::BACKEND, L::ATTR_LIMIT);
         return Err(Error::config("attr", attr, reason).with_backend(L::BACKEND));
     }
-    L::check(&hub.connector, record, attr)
+    L::check(&hub.connector, record, &value)?;
+    Ok(value)
 }

@@ -1,11 +1,11 @@
 //! What an attr may be, and how it changes.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use discox_core::{ErrorKind, RegisterConfig};
 
 use super::{
     ground::Ground,
-    recorder::What,
+    recorder::{What, says},
     scene::{AT_ONCE, ATTR, ATTR2, Scene, fails, same, started},
 };
 
@@ -37,12 +37,14 @@ pub async fn any_attr_arrives_byte_for_byte(ground: &dyn Ground) -> Result<()> {
     for (port, (what, attr)) in texts().into_iter().enumerate() {
         let endpoint = format!("10.1.0.1:{}", port + 1);
         registers.push(started(registry.register(scene.registration(&endpoint, &attr))?).await?);
-        watching.seen.shows(&endpoint, &attr, AT_ONCE).await.map_err(|error| error.context(what))?;
+        let shown = ground.shown(&attr);
+        watching.seen.shows(&endpoint, &shown, AT_ONCE).await.map_err(|error| error.context(what))?;
     }
     let later = scene.watch().await?.seen.endpoints();
     for (port, (what, attr)) in texts().into_iter().enumerate() {
         let endpoint = format!("10.1.0.1:{}", port + 1);
-        same(what, later.get(&endpoint).map(|found| &found[..]), Some(attr.as_bytes()))?;
+        let found = later.get(&endpoint).is_some_and(|found| says(found, &ground.shown(&attr)));
+        ensure!(found, "{what}: {:?}", later.get(&endpoint));
     }
     Ok(())
 }
@@ -54,7 +56,8 @@ pub async fn any_attr_can_become_any_other(ground: &dyn Ground) -> Result<()> {
     let register = scene.registered(HERE, ATTR).await?;
     for (what, attr) in texts() {
         register.update_attr(&attr).await.map_err(|error| anyhow::Error::from(error).context(what))?;
-        watching.seen.shows(HERE, &attr, AT_ONCE).await.map_err(|error| error.context(what))?;
+        let shown = ground.shown(&attr);
+        watching.seen.shows(HERE, &shown, AT_ONCE).await.map_err(|error| error.context(what))?;
     }
     let deletes = watching.seen.since(0).into_iter().filter(What::is_delete).count();
     same("the number of deletes", deletes, 0)

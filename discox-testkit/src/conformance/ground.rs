@@ -5,8 +5,8 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Result;
 use async_trait::async_trait;
 use discox_core::{
-    BackendType, ConnectionConfig, Discover, DiscoverConfig, Register, RegisterConfig, Registry,
-    RegistryConfig,
+    BackendType, ConnectionConfig, Discover, DiscoverConfig, Layout, LayoutOptions, Register, RegisterConfig,
+    Registry, RegistryConfig,
 };
 
 pub use crate::server::Data;
@@ -46,6 +46,10 @@ pub enum Need {
     Hang,
     /// A server for each behaviour that kills, hangs or counts.
     ServerOfItsOwn,
+    /// A prefix that is normalised.
+    NormalisedPrefix,
+    /// Records right below the root, where there is no prefix.
+    EmptyPrefix,
 }
 
 /// One running registry.
@@ -60,6 +64,17 @@ pub trait Ground: Send + Sync + 'static {
     /// How connections are made: by which client crate, and secured or not.
     fn connection(&self) -> ConnectionConfig {
         ConnectionConfig::default()
+    }
+
+    /// In which layout records are written and read.
+    fn layout(&self) -> (Layout, LayoutOptions) {
+        (Layout::Discox, LayoutOptions::default())
+    }
+
+    /// What is discovered of a record that was registered with this attr: the attr, unless the layout has another way
+    /// to say the same.
+    fn shown(&self, attr: &str) -> String {
+        if attr.is_empty() && self.layout().0 != Layout::Discox { "{}".to_owned() } else { attr.to_owned() }
     }
 
     /// What the command line program has to be told to connect in the same way.

@@ -14,6 +14,7 @@ mod census;
 pub mod configuration;
 pub mod discovering;
 mod ground;
+mod laid_out;
 pub mod lifecycle;
 pub mod processes;
 mod recorder;
@@ -31,6 +32,7 @@ use futures_util::future::LocalBoxFuture;
 pub use self::{
     census::{connections_to, nothing_is_left},
     ground::{Data, Ground, Makers, Need, Place, Site},
+    laid_out::LaidOut,
     recorder::{Recorder, Seen, What},
     runner::run,
     scene::{AT_ONCE, ATTR, ATTR2, PERIOD, SHORT_TTL, Scene, TTL, Watching, becomes, fails, same, started},
@@ -122,13 +124,13 @@ fn on_a_shared_server() -> Vec<Behaviour> {
         behaviour!(registering::heart_beats_keep_a_record_alive),
         behaviour!(registering::long_names_are_stored),
         behaviour!(registering::one_endpoint_can_serve_two_services),
-        behaviour!(registering::prefixes_are_normalised),
+        behaviour!(registering::prefixes_are_normalised).needs(&[Need::NormalisedPrefix]),
         behaviour!(registering::registers_at_once_and_is_listed),
         behaviour!(registering::services_and_prefixes_do_not_mix),
         behaviour!(registering::several_endpoints_of_one_service),
         behaviour!(registering::stop_is_idempotent),
         behaviour!(registering::the_first_list_comes_before_synced),
-        behaviour!(registering::the_prefix_may_be_empty),
+        behaviour!(registering::the_prefix_may_be_empty).needs(&[Need::EmptyPrefix]),
         behaviour!(shared::a_registration_outlives_the_registry_handle),
         behaviour!(shared::closing_the_connection_ends_everything),
         behaviour!(shared::different_ttls_live_over_one_connection),

@@ -10,10 +10,20 @@ use std::{
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use discox_core::{EndpointCacher, Error, Event};
+use serde_json::Value;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
+
+/// Whether this is what was registered. In the layouts of some systems a record also says what the endpoint speaks, which
+/// discovery adds to the attr.
+pub(super) fn says(shown: &[u8], attr: &str) -> bool {
+    let object = |text: &[u8]| serde_json::from_slice::<serde_json::Map<String, Value>>(text).ok();
+    let without_scheme = |mut shown: serde_json::Map<String, Value>| shown.remove("scheme").map(|_| shown);
+    shown == attr.as_bytes()
+        || object(shown).and_then(without_scheme).is_some_and(|shown| object(attr.as_bytes()) == Some(shown))
+}
 
 /// One callback.
 #[derive(Clone, Debug)]
@@ -152,7 +162,7 @@ impl Recorder {
     /// It was not in time.
     pub async fn shows(&self, endpoint: &str, attr: &str, within: Duration) -> Result<()> {
         self.agrees(&format!("{endpoint} with {}", shorten(attr)), within, |endpoints| {
-            endpoints.get(endpoint).is_some_and(|shown| shown == attr)
+            endpoints.get(endpoint).is_some_and(|shown| says(shown, attr))
         })
         .await
     }

@@ -7,7 +7,7 @@ use discox_core::RegisterState;
 
 use super::{
     ground::Ground,
-    recorder::What,
+    recorder::{What, says},
     scene::{AT_ONCE, ATTR, ATTR2, PERIOD, SHORT_TTL, Scene, same, started},
 };
 
@@ -83,7 +83,7 @@ pub async fn several_endpoints_of_one_service(ground: &dyn Ground) -> Result<()>
     }
     watching.seen.lists(&ALL, AT_ONCE).await?;
     for (endpoint, attr) in watching.seen.endpoints() {
-        same("an attr", attr, format!(r#"{{"at":"{endpoint}"}}"#))?;
+        ensure!(says(&attr, &format!(r#"{{"at":"{endpoint}"}}"#)), "{endpoint} has {attr:?}");
     }
     let mark = watching.seen.mark();
     registers.remove(2).stop().await?;

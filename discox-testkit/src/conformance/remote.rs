@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox_core::{BackendType, ConnectionConfig};
+use discox_core::{BackendType, ConnectionConfig, Layout, LayoutOptions};
 use tokio::runtime::Handle;
 
 use super::ground::{Data, Ground, Makers, Place};
@@ -42,6 +42,10 @@ impl Ground for Remote {
 
     fn connection(&self) -> ConnectionConfig {
         self.ground.connection()
+    }
+
+    fn layout(&self) -> (Layout, LayoutOptions) {
+        self.ground.layout()
     }
 
     fn program_arguments(&self) -> Result<Vec<String>> {

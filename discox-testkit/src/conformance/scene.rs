@@ -67,6 +67,7 @@ impl<'a> Scene<'a> {
 
     /// A registration's configuration.
     pub fn registration(&self, endpoint: &str, attr: &str) -> RegisterConfig {
+        let (layout, layout_options) = self.ground.layout();
         RegisterConfig {
             backend_endpoints: self.ground.backend_endpoints(),
             discover_prefix: self.prefix.clone(),
@@ -75,6 +76,8 @@ impl<'a> Scene<'a> {
             attr: attr.to_owned(),
             heart_beat_period: PERIOD,
             ttl: Some(TTL),
+            layout,
+            layout_options,
             connection: self.ground.connection(),
             ..Default::default()
         }
@@ -87,7 +90,10 @@ impl<'a> Scene<'a> {
 
     /// A discovery's configuration.
     pub fn discovery(&self) -> DiscoverConfig {
+        let (layout, layout_options) = self.ground.layout();
         DiscoverConfig {
+            layout,
+            layout_options,
             backend_endpoints: self.ground.backend_endpoints(),
             discover_prefix: self.prefix.clone(),
             service_name: self.service.clone(),

@@ -30,7 +30,7 @@ pub(crate) mod ports;
 mod process;
 mod processes;
 pub(crate) mod session;
-mod settings;
+pub(crate) mod settings;
 mod zookeeper;
 
 use std::time::Duration;

@@ -140,6 +140,8 @@ pub(crate) struct Session {
 pub(crate) struct Stat {
     /// The transaction that created the node: no other node ever has the same.
     pub(crate) created: i64,
+    /// The transaction that wrote it last.
+    pub(crate) written: i64,
     /// Counts the changes of the data, from 0.
     pub(crate) version: i32,
     /// The session that the node ends with; 0 for a persistent node.

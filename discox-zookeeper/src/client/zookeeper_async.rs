@@ -260,6 +260,6 @@ fn permission(rights: Rights) -> Permission {
 
 impl From<zookeeper_async::Stat> for Stat {
     fn from(stat: zookeeper_async::Stat) -> Self {
-        Self { created: stat.czxid, version: stat.version, owner: stat.ephemeral_owner }
+        Self { created: stat.czxid, written: stat.mzxid, version: stat.version, owner: stat.ephemeral_owner }
     }
 }

@@ -10,7 +10,7 @@ use std::{path::PathBuf, sync::Arc};
 
 #[cfg(any(feature = "consulrs", feature = "zookeeper-async"))]
 use discox::ClientCrate;
-use discox::{BackendType, DiscoverConfig, RegisterConfig, RegistryConfig};
+use discox::{BackendType, DiscoverConfig, Layout, LayoutOptions, Payload, RegisterConfig, RegistryConfig};
 use discox_testkit::conformance::{Makers, Site};
 
 /// One of each, and of each server one over mutual TLS where we have the least rights, where one server serves all
@@ -25,6 +25,8 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
         Arc::new(server::Server::<etcd::Etcd>::secured()),
         Arc::new(server::Server::<zookeeper::Zookeeper>::secured()),
         Arc::new(server::Server::<consul::Consul>::secured()),
+        Arc::new(server::Server::<etcd::Etcd>::in_layout(Layout::Grpc, LayoutOptions::default())),
+        Arc::new(server::Server::<zookeeper::Zookeeper>::in_layout(Layout::Curator, with(Payload::Json))),
         Arc::new(server::Server::<zookeeper::Zookeeper>::new().guarded()),
         Arc::new(server::Server::<zookeeper::Zookeeper>::secured().guarded()),
         #[cfg(feature = "zookeeper-async")]
@@ -33,6 +35,10 @@ pub(super) fn all() -> Vec<Arc<dyn Site>> {
         Arc::new(server::Server::<consul::Consul>::by(ClientCrate::Consulrs)),
     ];
     all.into_iter().filter(|site| is_wanted(&site.name())).collect()
+}
+
+fn with(payload: Payload) -> LayoutOptions {
+    LayoutOptions { payload, ..Default::default() }
 }
 
 /// Those on other client crates and behind a guard, with a slash in their names, take their time.

@@ -4,16 +4,23 @@ use std::{marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use discox::{BackendType, ClientCrate, ConnectionConfig};
+use discox::{BackendType, ClientCrate, ConnectionConfig, Layout, LayoutOptions};
 use discox_testkit::{
     authority::SERVER_NAME,
-    conformance::{Data, Ground, Makers, Need, Place, Site, connections_to},
+    conformance::{Data, Ground, LaidOut, Makers, Need, Place, Site, connections_to},
     secured::{Options, Secured},
     server::{Kind, Member, Servers},
 };
 
+/// What is said of what other systems' layouts do not have.
+const VERBATIM: &str =
+    "in another system's layout the prefix is taken verbatim, and the empty one is that system's own";
+
 /// What the names of the sites over mutual TLS end with.
 const SECURED: &str = "-secured";
+
+/// What is said of what takes long.
+const LEFT: &str = "left to the long form (DISCOX_CONFORMANCE=long)";
 
 /// What is particular to a registry: its name, its TTLs and its tools.
 #[async_trait(?Send)]
@@ -39,13 +46,20 @@ pub(super) struct Server<T> {
     client: Option<ClientCrate>,
     is_secured: bool,
     is_guarded: bool,
+    layout: LaidOut,
     tools: PhantomData<T>,
 }
 
-impl<T> Server<T> {
+impl<T: Tools> Server<T> {
     /// By the default client crate.
     pub(super) fn new() -> Self {
-        Self { client: None, is_secured: false, is_guarded: false, tools: PhantomData }
+        Self {
+            client: None,
+            is_secured: false,
+            is_guarded: false,
+            layout: LaidOut::discox(T::BACKEND),
+            tools: PhantomData,
+        }
     }
 
     /// By this one.
@@ -57,6 +71,11 @@ impl<T> Server<T> {
     /// Over mutual TLS, with the least rights.
     pub(super) fn secured() -> Self {
         Self { is_secured: true, ..Self::new() }
+    }
+
+    /// With records in another system's layout.
+    pub(super) fn in_layout(layout: Layout, options: LayoutOptions) -> Self {
+        Self { layout: LaidOut { backend: T::BACKEND, layout, options }, ..Self::new() }
     }
 
     /// With a guard, and where it is secured by another name of the server.
@@ -74,12 +93,22 @@ impl<T: Tools> Site for Server<T> {
     fn name(&self) -> String {
         let client = self.client.map(|client| format!("/{client}")).unwrap_or_default();
         let guarded = if self.is_guarded { "/guarded" } else { "" };
-        format!("{}{client}{guarded}{}", T::BACKEND, if self.is_secured { SECURED } else { "" })
+        let secured = if self.is_secured { SECURED } else { "" };
+        let layout = match self.layout.layout {
+            Layout::Discox => String::new(),
+            layout => format!("-{layout}"),
+        };
+        format!("{}{client}{guarded}{secured}{layout}", T::BACKEND)
     }
 
     fn cannot(&self, need: Need) -> Option<&'static str> {
-        let is_left = self.is_secured && need == Need::ServerOfItsOwn && !super::is_long(SECURED);
-        is_left.then_some("left to the long form (DISCOX_CONFORMANCE=long)")
+        let is_foreign = self.layout.layout != Layout::Discox;
+        match need {
+            Need::NormalisedPrefix | Need::EmptyPrefix if is_foreign => Some(VERBATIM),
+            Need::ServerOfItsOwn if self.is_secured && !super::is_long(SECURED) => Some(LEFT),
+            Need::ServerOfItsOwn if is_foreign && !super::is_long(self.layout.layout.as_str()) => Some(LEFT),
+            _ => None,
+        }
     }
 
     async fn open(&self) -> Result<Arc<dyn Ground>> {
@@ -98,7 +127,8 @@ impl<T: Tools> Site for Server<T> {
         if let (true, Some(tls)) = (self.is_guarded, &mut connection.tls) {
             tls.server_name = Some(SERVER_NAME.into());
         }
-        Ok(Arc::new(ServerGround::<T> { house, connection, tools: PhantomData }))
+        let layout = self.layout.clone();
+        Ok(Arc::new(ServerGround::<T> { house, connection, layout, tools: PhantomData }))
     }
 }
 
@@ -110,6 +140,7 @@ enum House {
 struct ServerGround<T> {
     house: House,
     connection: ConnectionConfig,
+    layout: LaidOut,
     tools: PhantomData<T>,
 }
 
@@ -154,8 +185,16 @@ impl<T: Tools> Ground for ServerGround<T> {
         self.connection.clone()
     }
 
+    fn layout(&self) -> (Layout, LayoutOptions) {
+        (self.layout.layout, self.layout.options.clone())
+    }
+
     fn program_arguments(&self) -> Result<Vec<String>> {
         let mut arguments = Vec::new();
+        if self.layout.layout != Layout::Discox {
+            arguments.extend(["--layout".into(), self.layout.layout.to_string()]);
+            arguments.extend(["--payload".into(), self.layout.options.payload.to_string()]);
+        }
         if let Some(client) = self.client() {
             arguments.extend(["--client".into(), client.to_string()]);
         }
@@ -189,11 +228,13 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     async fn tool_put(&self, place: &Place, attr: &str) -> Result<()> {
-        T::put(self.member(), &self.seen(place), attr).await.with_context(|| format!("put {place}"))
+        let (at, value) = self.layout.written(&self.seen(place), attr)?;
+        T::put(self.member(), &at, &value).await.with_context(|| format!("put {place}"))
     }
 
     async fn tool_delete(&self, place: &Place) -> Result<()> {
-        T::delete(self.member(), &self.seen(place)).await.with_context(|| format!("delete {place}"))
+        let (at, _) = self.layout.written(&self.seen(place), "")?;
+        T::delete(self.member(), &at).await.with_context(|| format!("delete {place}"))
     }
 
     async fn tool_garbage(&self, place: &Place) -> Result<()> {
@@ -201,7 +242,9 @@ impl<T: Tools> Ground for ServerGround<T> {
     }
 
     async fn tool_read(&self, place: &Place) -> Result<Option<String>> {
-        T::read(self.member(), &self.seen(place)).await.with_context(|| format!("read {place}"))
+        let (at, _) = self.layout.written(&self.seen(place), "")?;
+        let read = T::read(self.member(), &at).await.with_context(|| format!("read {place}"))?;
+        read.map(|value| self.layout.read(place, value)).transpose()
     }
 
     async fn kill_server(&self) -> Result<()> {

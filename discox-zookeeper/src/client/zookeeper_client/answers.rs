@@ -4,7 +4,7 @@ use super::super::{Fault, Stat};
 
 impl From<zookeeper_client::Stat> for Stat {
     fn from(stat: zookeeper_client::Stat) -> Self {
-        Self { created: stat.czxid, version: stat.version, owner: stat.ephemeral_owner }
+        Self { created: stat.czxid, written: stat.mzxid, version: stat.version, owner: stat.ephemeral_owner }
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
-use discox::{BackendType, ClientCrate};
+use discox::{BackendType, ClientCrate, InstanceId, Layout, Payload};
 
 use crate::{output::Format, security::Security};
 
@@ -49,6 +49,9 @@ pub(crate) struct Common {
     #[arg(long, env = "DISCOX_SERVICE", value_name = "NAME", global = true, hide_env_values = true)]
     pub(crate) service: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) layout: LayoutArgs,
+
     /// A TOML file with settings, named as the flags are
     #[arg(long, env = "DISCOX_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
@@ -71,6 +74,23 @@ pub(crate) struct Common {
 
     #[command(flatten)]
     pub(crate) security: Security,
+}
+
+/// Whose records these are, for all subcommands.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LayoutArgs {
+    /// Whose records these are: discox, grpc, go-zero, curator, spring, kratos, kitex, hertz, dubbo, go-micro or
+    /// skydns [default: discox]
+    #[arg(long, env = "DISCOX_LAYOUT", value_name = "NAME", global = true, hide_env_values = true)]
+    pub(crate) layout: Option<Layout>,
+
+    /// In another system's layout, what the endpoint speaks, such as http or grpc
+    #[arg(long, env = "DISCOX_SCHEME", value_name = "NAME", global = true, hide_env_values = true)]
+    pub(crate) scheme: Option<String>,
+
+    /// Layout curator: what a record's payload is: none, text, json, spring or class=NAME [default: none]
+    #[arg(long, env = "DISCOX_PAYLOAD", value_name = "KIND", global = true, hide_env_values = true)]
+    pub(crate) payload: Option<Payload>,
 }
 
 /// What to do.
@@ -123,6 +143,10 @@ pub(crate) struct Register {
     )]
     pub(crate) ttl: Option<Duration>,
 
+    /// In another system's layout, the instance's ID; `uuid` is a new one each time [default: the endpoint]
+    #[arg(long, env = "DISCOX_INSTANCE_ID", value_name = "ID", hide_env_values = true)]
+    pub(crate) instance_id: Option<InstanceId>,
+
     /// Consul only: a check that Consul runs itself: http(s)://..., tcp://..., grpc://...
     #[arg(long, env = "DISCOX_HEALTH_CHECK", value_name = "URL", hide_env_values = true)]
     pub(crate) health_check: Option<String>,
@@ -159,4 +183,8 @@ pub(crate) struct List {
     /// Consul only: show instances whose checks are warning as well
     #[arg(long, env = "DISCOX_INCLUDE_WARNING", hide_env_values = true)]
     pub(crate) include_warning: bool,
+
+    /// In another system's layout, show instances that are disabled or out of service as well
+    #[arg(long, env = "DISCOX_INCLUDE_DISABLED", hide_env_values = true)]
+    pub(crate) include_disabled: bool,
 }

@@ -3,11 +3,13 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use discox::{BackendType, ClientCrate, ConnectionConfig, DiscoverConfig, Error, RegisterConfig};
+use discox::{
+    BackendType, ClientCrate, ConnectionConfig, DiscoverConfig, Error, Layout, LayoutOptions, RegisterConfig,
+};
 use serde::Deserialize;
 
 use crate::{
-    args::{Common, List, Register, Watch},
+    args::{Common, LayoutArgs, List, Register, Watch},
     failure::Failure,
     output::Format,
     unreadable,
@@ -39,6 +41,8 @@ pub(crate) struct File {
     #[serde(with = "humantime_serde")]
     grace: Option<Duration>,
     include_warning: bool,
+    layout: Option<Layout>,
+    layout_options: LayoutOptions,
     connection: ConnectionConfig,
 }
 
@@ -63,6 +67,8 @@ pub(crate) fn output(common: &Common, file: &File) -> Format {
 pub(crate) fn register(common: Common, args: Register, file: File) -> Result<RegisterConfig, Failure> {
     let defaults = RegisterConfig::default();
     let backend_type = common.backend.or(file.backend).unwrap_or_default();
+    let (layout, layout_options) = layout(common.layout, file.layout, file.layout_options);
+    let instance_id = args.instance_id.or(layout_options.instance_id);
     Ok(RegisterConfig {
         backend_type,
         backend_endpoints: backend_endpoints(backend_type, common.backend_endpoints, file.backend_endpoint)?,
@@ -73,6 +79,8 @@ pub(crate) fn register(common: Common, args: Register, file: File) -> Result<Reg
         heart_beat_period: args.heart_beat.or(file.heart_beat).unwrap_or(defaults.heart_beat_period),
         ttl: args.ttl.or(file.ttl),
         health_check_endpoint: args.health_check.or(file.health_check),
+        layout,
+        layout_options: LayoutOptions { instance_id, ..layout_options },
         connection: common.security.over(connection(common.client, file.connection)),
     })
 }
@@ -87,15 +95,26 @@ pub(crate) fn watch(common: Common, args: Watch, file: File) -> Result<DiscoverC
 /// What `list` is to do.
 pub(crate) fn list(common: Common, args: List, file: File) -> Result<DiscoverConfig, Failure> {
     let backend_type = common.backend.or(file.backend).unwrap_or_default();
+    let (layout, layout_options) = layout(common.layout, file.layout, file.layout_options);
+    let include_disabled = args.include_disabled || layout_options.include_disabled;
     Ok(DiscoverConfig {
         backend_type,
         backend_endpoints: backend_endpoints(backend_type, common.backend_endpoints, file.backend_endpoint)?,
         discover_prefix: common.prefix.or(file.prefix).unwrap_or_default(),
         service_name: common.service.or(file.service).unwrap_or_default(),
         include_warning: args.include_warning || file.include_warning,
+        layout,
+        layout_options: LayoutOptions { include_disabled, ..layout_options },
         connection: common.security.over(connection(common.client, file.connection)),
         ..DiscoverConfig::default()
     })
+}
+
+fn layout(said: LayoutArgs, filed: Option<Layout>, options: LayoutOptions) -> (Layout, LayoutOptions) {
+    let layout = said.layout.or(filed).unwrap_or_default();
+    let scheme = said.scheme.or(options.scheme);
+    let payload = said.payload.unwrap_or(options.payload);
+    (layout, LayoutOptions { scheme, payload, ..options })
 }
 
 fn connection(client: Option<ClientCrate>, mut filed: ConnectionConfig) -> ConnectionConfig {
