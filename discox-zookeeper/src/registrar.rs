@@ -6,20 +6,29 @@
 //! still what it was before he looked at the record. Creating a record where there is none leaves
 //! the directory alone, so that many can do so at once.
 
+use std::time::Duration;
+
 use discox_core::{
     Error, ErrorKind, Result,
-    backend::{Registered, Replace},
+    backend::{Registered, Replace, jittered},
     record::Record,
 };
+use tokio::time::sleep;
 
 use crate::{
     Zookeeper,
     client::{Fault, Node, Op, Stat},
 };
 
-/// How often a change is tried again when others change the same directory at the same moment. Each
-/// attempt is one round trip, and they come from take-overs of other endpoints only.
-const RACES: usize = 16;
+/// How often a change is tried again when others change the same directory at the same moment, which only take-overs of
+/// other endpoints do. Core's request timeout ends a race before that where there are many.
+const RACES: usize = 64;
+
+/// Attempts that follow each other at once: each is a round trip, and one of those who race has won.
+const AT_ONCE: usize = 8;
+
+/// Before each later attempt: a server that lags behind its leader has time to catch up.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Requests to create a directory: twice the segments that fit into a chroot and a prefix of 255
 /// bytes each, and some for others who delete meanwhile.
@@ -77,7 +86,7 @@ impl Zookeeper {
                     return Err(Error::new(ErrorKind::Superseded, message));
                 }
                 Err(Refusal::Fault(Fault::NodeExists)) if attempt == 0 => {}
-                Err(Refusal::Fault(fault)) => self.raced(&place, fault).await?,
+                Err(Refusal::Fault(fault)) => self.raced(&place, fault, attempt).await?,
             }
         }
         Err(contended())
@@ -86,7 +95,7 @@ impl Zookeeper {
     /// Deletes the record's node if it is ours.
     pub(crate) async fn remove(&self, record: &Record, receipt: Option<&Receipt>) -> Result<()> {
         let place = self.place(record);
-        for _ in 0..RACES {
+        for attempt in 0..RACES {
             let (directory, node) = match self.look(&place).await {
                 Err(Fault::NoNode) => return Ok(()),
                 found => found?,
@@ -101,7 +110,7 @@ impl Zookeeper {
             ];
             match self.client.multi(&ops).await {
                 Ok(_) => return Ok(()),
-                Err(fault) => self.raced(&place, fault).await?,
+                Err(fault) => self.raced(&place, fault, attempt).await?,
             }
         }
         Err(contended())
@@ -187,11 +196,14 @@ impl Zookeeper {
 
     /// After an attempt that failed: returns if it was because of others, once our server has heard
     /// of what they did.
-    async fn raced(&self, place: &Place, fault: Fault) -> Result<(), Fault> {
-        match fault {
-            Fault::BadVersion | Fault::NoNode | Fault::NodeExists => self.client.sync(&place.directory).await,
-            fault => Err(fault),
+    async fn raced(&self, place: &Place, fault: Fault, attempt: usize) -> Result<(), Fault> {
+        if !matches!(fault, Fault::BadVersion | Fault::NoNode | Fault::NodeExists) {
+            return Err(fault);
         }
+        if attempt >= AT_ONCE {
+            sleep(jittered(PAUSE)).await;
+        }
+        self.client.sync(&place.directory).await
     }
 
     /// Creates a directory and its missing parents. Others may do the same; what exists is not

@@ -50,6 +50,7 @@ mod runner;
 mod session_closer;
 mod stage;
 mod table;
+mod thousands;
 mod tools;
 mod truth;
 mod watcher;

@@ -93,7 +93,8 @@ pub(crate) async fn delete(stage: &Stage, endpoint: &str) -> Result<()> {
         Kind::Zookeeper => drop(member.tool(&["delete", &path]).await?),
         Kind::Consul => {
             let id = id(stage, endpoint).await?;
-            put(member.address(), &format!("/v1/agent/service/deregister/{id}"), &Value::Null).await?;
+            put(agent_of(stage, &id).await?, &format!("/v1/agent/service/deregister/{id}"), &Value::Null)
+                .await?;
         }
     }
     Ok(())
@@ -115,7 +116,7 @@ pub(crate) async fn overwrite(stage: &Stage, endpoint: &str) -> Result<String> {
             let service = json!({
                 "ID": id, "Name": stage.service, "Address": host, "Port": port.parse::<u16>()?, "Meta": { "by": "hand" },
             });
-            put(member.address(), "/v1/agent/service/register", &service).await?;
+            put(agent_of(stage, &id).await?, "/v1/agent/service/register", &service).await?;
         }
     }
     Ok(attr.to_owned())
@@ -129,7 +130,7 @@ pub(crate) async fn deregister_check(stage: &Stage, endpoint: &str) -> Result<()
     let of_record = |check: &&Value| check["ServiceID"] == *id;
     let check = checks.as_object().into_iter().flat_map(|all| all.values()).find(of_record);
     let check = check.and_then(|check| check["CheckID"].as_str()).context("the record has no check")?;
-    put(member.address(), &format!("/v1/agent/check/deregister/{check}"), &Value::Null).await
+    put(agent_of(stage, &id).await?, &format!("/v1/agent/check/deregister/{check}"), &Value::Null).await
 }
 
 /// etcd: revokes all leases, and returns how many there were.
@@ -171,6 +172,16 @@ pub(crate) async fn compact(stage: &Stage) -> Result<()> {
     let revision = status[0]["Status"]["header"]["revision"].as_i64().context("no revision")?;
     member.tool(&["compaction", &revision.to_string()]).await?;
     Ok(())
+}
+
+/// Consul: the address of the agent that holds this record: another one would take a change for a record of its own.
+async fn agent_of<'a>(stage: &'a Stage, id: &str) -> Result<&'a str> {
+    for member in stage.servers.members() {
+        if get(member.address(), &format!("/v1/agent/service/{id}")).await.is_ok() {
+            return Ok(member.address());
+        }
+    }
+    bail!("no agent holds {id}")
 }
 
 /// A member that answers.

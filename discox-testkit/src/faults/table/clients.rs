@@ -4,7 +4,7 @@ use super::{
     super::{
         absent, burst, by_hand,
         cell::{Fault, Settings, Topology::Single},
-        fencing, grace, history, leaks, lives, logs,
+        fencing, grace, history, leaks, lives, logs, thousands,
     },
     by_default,
 };
@@ -150,6 +150,13 @@ pub(super) fn resources() -> Vec<Fault> {
         .alone()
         .quiet()
         .short(&[(Single, Etcd)]),
+        fault!(
+            thousands::two_thousand_services_through_an_outage,
+            by_default(Settings::EMPTY).behind_doors(),
+            "one connection with 2,000 registrations and 2,000 watched services loses nobody in an outage, and registers first"
+        )
+        .alone()
+        .quiet(),
         fault!(
             leaks::starts_stops_and_outages_leave_nothing_behind,
             Settings::EMPTY.behind_doors(),
