@@ -7,8 +7,8 @@ use fastrand::Rng;
 use super::super::cell::Topology;
 use crate::server::{Data, Kind};
 
-/// How long steps begin. Those that last may end later.
-pub(super) const STORM: Duration = Duration::from_secs(20);
+/// Within this many milliseconds all steps begin. Those that last may end later.
+const STORM: u64 = 20_000;
 
 /// What is on stage when it begins.
 pub(super) const REGISTRARS: usize = 5;
@@ -87,7 +87,7 @@ impl Schedule {
         let revokes = rng.u32(..8) == 0;
         let count = rng.usize(12..24);
         let mut steps: Vec<_> = (0..count)
-            .map(|_| Step { at: millis(&mut rng, 0..20_000), act: act(&mut rng, kind, topology, revokes) })
+            .map(|_| Step { at: millis(&mut rng, 0..STORM), act: act(&mut rng, kind, topology, revokes) })
             .collect();
         steps.sort_by_key(|step| step.at);
         Self { seed, kind, topology, steps }
@@ -169,7 +169,7 @@ mod tests {
             for (kind, topology) in [(Kind::Etcd, Topology::Single), (Kind::Consul, Topology::Cluster)] {
                 let schedule = Schedule::new(seed, kind, topology);
                 assert_eq!(schedule.steps, Schedule::new(seed, kind, topology).steps);
-                assert!(schedule.steps.iter().all(|step| step.at < STORM));
+                assert!(schedule.steps.iter().all(|step| step.at < Duration::from_millis(STORM)));
                 let fewer = schedule.without(&[0, 2]);
                 assert_eq!(fewer.steps.len() + 2, schedule.steps.len());
                 assert_eq!(fewer.steps[0], schedule.steps[1]);
