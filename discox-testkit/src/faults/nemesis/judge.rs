@@ -78,8 +78,8 @@ async fn split_brain(stage: &Stage) -> Option<String> {
         return None;
     }
     let directory = format!("{}/{}", stage.prefix, stage.service);
-    let members = stage.servers.members();
-    let lists = try_join_all(members.iter().map(|member| member.tool(&["ls", &directory]))).await.ok()?;
+    let (members, ls) = (stage.servers.members(), ["ls", &*directory]);
+    let lists = try_join_all(members.iter().map(|member| member.tool(&ls))).await.ok()?;
     let differ = lists.iter().any(|list| list != &lists[0]);
     differ.then(|| members.iter().zip(&lists).map(|(member, list)| format!("{member} has {list}")).collect())
 }
