@@ -11,7 +11,7 @@ use discox_core::{
     backend::{
         Change, Held, Link, Listing, Liveness, Loss, Registered, Replace, Source, SourceOptions, Watch,
     },
-    record::{Record, Service},
+    record::{Prefix, Record, Service},
 };
 use tokio::sync::mpsc;
 
@@ -51,6 +51,7 @@ impl Link for ScriptedLink {
 
     type Connector = Script;
     type Source = ScriptedSource;
+    type Names = ScriptedSource;
     type Receipt = ();
 
     fn place(_: &Script) -> String {
@@ -68,6 +69,10 @@ impl Link for ScriptedLink {
     async fn close(&self) {}
 
     fn source(self: &Arc<Self>, _: &Service, _: &SourceOptions) -> ScriptedSource {
+        ScriptedSource(self.0.clone())
+    }
+
+    fn names(self: &Arc<Self>, _: &Prefix) -> ScriptedSource {
         ScriptedSource(self.0.clone())
     }
 

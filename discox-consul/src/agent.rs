@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicUsize};
 
-use discox_core::{BackendType, Error, ErrorKind, Result};
+use discox_core::{BackendType, Denial, Error, ErrorKind, Result};
 
 use crate::{
     address::Address,
@@ -69,6 +69,21 @@ impl Consul {
     /// Adds backend and address.
     pub(crate) fn here(&self, error: Error) -> Error {
         error.with_backend(BackendType::Consul).with_address(self.address.to_string())
+    }
+
+    /// The registry is lost as if it could not be reached: what is missing may be alive, and come back soon.
+    pub(crate) fn went_back(&self, from: u64, to: u64) -> Error {
+        let message = format!(
+            "the index went back from {from} to {to}: Consul has lost its state, or an earlier one was restored"
+        );
+        self.here(Error::new(ErrorKind::Unavailable, message).answered())
+    }
+
+    /// An empty list that hides what we may not read.
+    pub(crate) fn hidden(&self, message: &'static str) -> Error {
+        let token = self.connector.settings.consul.token.is_some();
+        let denial = if token { Denial::MissingRights } else { Denial::NoCredentials };
+        self.here(Error::denied(denial, message))
     }
 
     /// The agent answers, and knows of no leader.

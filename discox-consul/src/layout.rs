@@ -135,6 +135,11 @@ pub(crate) fn read(meta: &Meta, prefix: &str) -> Reading {
     }
 }
 
+/// Whether a record belongs to a prefix, as [`read`] has it.
+pub(crate) fn belongs(meta: &BTreeMap<String, String>, prefix: &str) -> bool {
+    marked(meta).is_none_or(|marked| marked == prefix)
+}
+
 /// Whether a record is of the same endpoint, service and prefix as ours, made by discox, and not ours.
 pub(crate) fn is_rival(service: &Service, record: &Record) -> bool {
     is_same_endpoint(service, record)

@@ -18,6 +18,7 @@ mod layout;
 mod link;
 mod meta;
 mod model;
+mod names;
 mod pacing;
 mod placements;
 mod query_slots;
@@ -35,6 +36,8 @@ pub use agent::Consul;
 #[doc(hidden)]
 pub use connect::Connector;
 pub use discox_core::prelude::*;
+#[doc(hidden)]
+pub use names::{ConsulNames, ConsulNamesWatch};
 #[doc(hidden)]
 pub use record::Receipt;
 #[doc(hidden)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use discox_core::{
     BackendType, Error, Result,
     backend::{Held, Link, Liveness, Loss, Registered, Replace, SourceOptions},
-    record::{Record, Service},
+    record::{Prefix, Record, Service},
 };
 
 use crate::{
-    agent::Consul, check, connect::Connector, keep, layout, record::Receipt, registrar, source::ConsulSource,
-    verify,
+    agent::Consul, check, connect::Connector, keep, layout, names::ConsulNames, record::Receipt, registrar,
+    source::ConsulSource, verify,
 };
 
 impl Link for Consul {
@@ -19,6 +19,7 @@ impl Link for Consul {
 
     type Connector = Connector;
     type Source = ConsulSource;
+    type Names = ConsulNames;
     type Receipt = Receipt;
 
     fn place(connector: &Connector) -> String {
@@ -56,6 +57,10 @@ impl Link for Consul {
 
     fn source(self: &Arc<Self>, service: &Service, options: &SourceOptions) -> ConsulSource {
         ConsulSource::new(self.clone(), service.clone(), options.include_warning)
+    }
+
+    fn names(self: &Arc<Self>, prefix: &Prefix) -> ConsulNames {
+        ConsulNames::new(self.clone(), prefix.clone())
     }
 
     async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<Receipt>> {

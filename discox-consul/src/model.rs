@@ -129,6 +129,17 @@ pub(crate) struct OfNode {
     pub(crate) services: Vec<Service>,
 }
 
+/// The names in the catalogue, with the tags of each.
+pub(crate) type Names = BTreeMap<String, serde::de::IgnoredAny>;
+
+/// What the catalogue has of a record, as far as it says whose it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Owned {
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) service_meta: BTreeMap<String, String>,
+}
+
 /// On which node the catalogue has a service.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -3,7 +3,7 @@
 use std::{future::Future, mem, pin::Pin, sync::Arc};
 
 use discox_core::{
-    Cause, Denial, Error, ErrorKind, Result,
+    Cause, Result,
     backend::{Change, Listing, Source, Watch, WhyGone, jittered},
     record::Service,
 };
@@ -32,14 +32,6 @@ impl ConsulSource {
         Self { link, served: Arc::new(Served { service, include_warning, skips }) }
     }
 
-    /// The registry is lost as if it could not be reached: what is missing may be alive, and come back soon.
-    fn went_back(&self, from: u64, to: u64) -> Error {
-        let message = format!(
-            "the index went back from {from} to {to}: Consul has lost its state, or an earlier one was restored"
-        );
-        self.link.here(Error::new(ErrorKind::Unavailable, message).answered())
-    }
-
     fn service(&self) -> &str {
         self.served.service.name()
     }
@@ -54,10 +46,8 @@ impl ConsulSource {
         let may_read = client.may_read(self.service(), self.datacenter());
         if is_filtered || may_read.await.map_err(failed)? == Some(false) {
             client.forget_token();
-            let token = self.link.connector.settings.consul.token.is_some();
-            let denial = if token { Denial::MissingRights } else { Denial::NoCredentials };
             let message = "the list is empty because reading the service or its nodes is not permitted";
-            return Err(self.link.here(Error::denied(denial, message)));
+            return Err(self.link.hidden(message));
         }
         Ok(())
     }
@@ -155,7 +145,7 @@ impl Watch for ConsulWatch {
         let answered = Answered { index, instances: list.len(), took: began.elapsed() };
         let (position, pause) = match pacing::next(self.position, answered) {
             Next::Changed(position, pause) | Next::Unchanged(position, pause) => (position, pause),
-            Next::WentBack => return Err(self.source.went_back(self.position.index(), index)),
+            Next::WentBack => return Err(self.source.link.went_back(self.position.index(), index)),
         };
         self.position = position;
         self.list = list;

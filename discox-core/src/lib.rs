@@ -39,8 +39,8 @@ pub mod prelude {
         DiscoverConfig, DiscoverState, DiscoverStatus, EndpointCacher, Entry, Error, ErrorKind, Event,
         EventKind, Freshness, FreshnessState, History, HistoryEvent, Instance, InstanceId, Layout,
         LayoutOptions, LiteEndpoint, Payload, Pem, Reader, Register, RegisterConfig, RegisterState,
-        RegisterStatus, Registry, RegistryConfig, Result, Secret, Snapshot, TlsConfig, Update, Watching,
-        ZookeeperOptions,
+        RegisterStatus, Registry, RegistryConfig, Result, Secret, ServiceChange, ServiceChanges, Services,
+        Snapshot, TlsConfig, Update, Watching, ZookeeperOptions,
     };
 }
 
@@ -52,7 +52,10 @@ pub use config::{
     BackendType, ClientCrate, ConnectionConfig, ConsulOptions, DiscoverConfig, Pem, RegisterConfig,
     RegistryConfig, Secret, TlsConfig, ZookeeperOptions,
 };
-pub use discovery::{Derived, Discover, DiscoverState, DiscoverStatus, Loaded, Watching};
+pub use discovery::{
+    Derived, Discover, DiscoverState, DiscoverStatus, Loaded, ServiceChange, ServiceChanges, Services,
+    Watching,
+};
 pub use error::{Denial, Error, ErrorKind, Result};
 pub use history::{Cause, EventKind, History, HistoryEvent};
 pub use layout::{Instance, InstanceId, Layout, LayoutOptions, Payload};

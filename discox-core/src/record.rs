@@ -152,6 +152,41 @@ impl fmt::Display for Service {
     }
 }
 
+/// A prefix: what the names of services lie under.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Prefix(Arc<str>);
+
+impl Prefix {
+    /// Checks and normalises a prefix, as [`Service::parse`] does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the field, the value and the reason.
+    pub fn parse(prefix: &str) -> Result<Self> {
+        parse_prefix(prefix).map(|prefix| Self(prefix.into()))
+    }
+
+    /// The normalised prefix: empty, or `/` and segments without a trailing `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a name found in a registry can be a service's under this prefix.
+    pub fn is_name(name: &str) -> bool {
+        parse_name(name).is_ok()
+    }
+
+    /// What log lines and errors call the services under this prefix: `{prefix}/*`.
+    pub(crate) fn services(&self) -> Service {
+        Service { prefix: self.0.clone(), name: "*".into(), shape: None }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where an instance can be reached: a canonical `host:port`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Endpoint {

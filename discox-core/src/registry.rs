@@ -9,7 +9,11 @@ use async_trait::async_trait;
 
 use crate::{
     ConnectionConfig, Discover, DiscoverConfig, Error, Layout, LayoutOptions, Register, RegisterConfig,
-    Result, backend::Link, connection::Hub, discovery::Discovery, registration::Registration,
+    Result,
+    backend::Link,
+    connection::Hub,
+    discovery::{Discovery, first_list},
+    registration::Registration,
 };
 
 /// One connection, with its session or leases, that many registrations and discoveries share.
@@ -33,6 +37,22 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config), naming the field.
     fn discover(&self, config: DiscoverConfig) -> Result<Arc<dyn Discover>>;
+
+    /// A discovery of the names of the services under a prefix: its cacher is told each name as an endpoint with an
+    /// empty attr. The empty prefix is that of the configuration. No I/O. `registry.watch_services(prefix)` is the
+    /// handle for everyday use.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config), naming the field, also where the layout cannot list services.
+    fn discover_services(&self, prefix: &str) -> Result<Arc<dyn Discover>>;
+
+    /// The names of the services under a prefix that have a record, sorted. The empty prefix is that of the
+    /// configuration. Asks the registry once, and waits for at most `request_timeout`. Needs a Tokio runtime.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config), naming the field; else why the registry could not be asked.
+    async fn services(&self, prefix: &str) -> Result<Vec<String>>;
 
     /// Ends the connection for good, and with it everything that was made from it: discoveries end
     /// with [`Stopped`](crate::ErrorKind::Stopped), registrations are stopped and their records withdrawn, then the
@@ -176,6 +196,24 @@ impl<L: Link> Registry for Connection<L> {
     fn discover(&self, mut config: DiscoverConfig) -> Result<Arc<dyn Discover>> {
         self.set_defaults(&mut config.discover_prefix, &mut config.layout, &mut config.layout_options);
         Ok(Arc::new(Discovery::new(self.hub.clone(), false, &config)?))
+    }
+
+    fn discover_services(&self, prefix: &str) -> Result<Arc<dyn Discover>> {
+        if self.layout != Layout::Discox {
+            return Err(Error::config(
+                "layout",
+                self.layout,
+                "services can be listed in discox's own layout only",
+            ));
+        }
+        let prefix = if prefix.is_empty() { &self.discover_prefix } else { prefix };
+        Ok(Arc::new(Discovery::of_names(self.hub.clone(), prefix)?))
+    }
+
+    async fn services(&self, prefix: &str) -> Result<Vec<String>> {
+        let discover = self.discover_services(prefix)?;
+        let list = first_list(&*discover, self.hub.settings.request_timeout).await;
+        list.map(|names| names.endpoints()).map_err(|error| self.hub.place(error))
     }
 
     async fn close(&self) {

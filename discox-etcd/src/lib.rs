@@ -6,6 +6,7 @@ mod connector;
 mod error;
 mod keep;
 mod link;
+mod names;
 mod registrar;
 mod source;
 mod verify;
@@ -16,6 +17,8 @@ pub use client::Etcd;
 #[doc(hidden)]
 pub use connector::Connector;
 pub use discox_core::prelude::*;
+#[doc(hidden)]
+pub use names::{EtcdNames, EtcdNamesWatch};
 #[doc(hidden)]
 pub use registrar::Receipt;
 #[doc(hidden)]

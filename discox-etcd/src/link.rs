@@ -5,13 +5,16 @@ use std::{sync::Arc, time::Duration};
 use discox_core::{
     BackendType, Error, Result,
     backend::{Held, Link, Liveness, Loss, Registered, Replace, SourceOptions},
-    record::{Record, Service},
+    record::{Prefix, Record, Service},
 };
 use futures_util::future::join_all;
 use tokio::time::{sleep_until, timeout};
 use tracing::info;
 
-use crate::{client::Etcd, connect, connector::Connector, keep, registrar::Receipt, source::EtcdSource};
+use crate::{
+    client::Etcd, connect, connector::Connector, keep, names::EtcdNames, registrar::Receipt,
+    source::EtcdSource,
+};
 
 /// How long a lease outlives the withdrawal of a record. Watchers ask at once, with two requests.
 const LINGER: Duration = Duration::from_millis(250);
@@ -25,6 +28,7 @@ impl Link for Etcd {
 
     type Connector = Connector;
     type Source = EtcdSource;
+    type Names = EtcdNames;
     type Receipt = Receipt;
 
     fn place(connector: &Connector) -> String {
@@ -73,6 +77,10 @@ impl Link for Etcd {
     fn source(self: &Arc<Self>, service: &Service, _options: &SourceOptions) -> EtcdSource {
         self.works_in(service);
         EtcdSource::new(self.clone(), service)
+    }
+
+    fn names(self: &Arc<Self>, prefix: &Prefix) -> EtcdNames {
+        EtcdNames::new(self.clone(), prefix)
     }
 
     async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<Receipt>> {

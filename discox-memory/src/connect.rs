@@ -11,12 +11,13 @@ use std::{
 use discox_core::{
     BackendType, ConnectionConfig, Error, Result,
     backend::{Held, Link, Liveness, Loss, Registered, Replace, SourceOptions},
-    record::{Record, Service},
+    record::{Prefix, Record, Service},
 };
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
+    names::MemoryNames,
     registrar,
     source::MemorySource,
     store::{Store, store},
@@ -78,8 +79,13 @@ impl MemoryLink {
         service: &Service,
         work: impl FnOnce(&mut Topic) -> T,
     ) -> Result<T> {
-        answering(&self.store).await?.serves(self.epoch)?;
+        self.served().await?;
         Ok(self.store.topic(service, work))
+    }
+
+    /// Waits until the store answers this link.
+    pub(crate) async fn served(&self) -> Result<()> {
+        answering(&self.store).await?.serves(self.epoch)
     }
 }
 
@@ -95,6 +101,7 @@ impl Link for MemoryLink {
 
     type Connector = Connector;
     type Source = MemorySource;
+    type Names = MemoryNames;
     type Receipt = ();
 
     fn place(connector: &Connector) -> String {
@@ -148,6 +155,10 @@ impl Link for MemoryLink {
 
     fn source(self: &Arc<Self>, service: &Service, _options: &SourceOptions) -> MemorySource {
         MemorySource::new(self.clone(), service.clone())
+    }
+
+    fn names(self: &Arc<Self>, prefix: &Prefix) -> MemoryNames {
+        MemoryNames::new(self.clone(), prefix.clone())
     }
 
     async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<()>> {

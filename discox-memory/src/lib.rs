@@ -1,6 +1,7 @@
 #![doc = include_str!("docs.md")]
 
 mod connect;
+mod names;
 mod registrar;
 mod source;
 mod store;

@@ -33,6 +33,8 @@ struct Inner {
     name: String,
     topics: Mutex<HashMap<Service, Topic>>,
     condition: watch::Sender<Condition>,
+    /// Counts records that come and go.
+    changes: watch::Sender<u64>,
     sessions: AtomicU64,
     links: AtomicUsize,
 }
@@ -145,6 +147,7 @@ impl Store {
             name: name.to_owned(),
             topics: Mutex::default(),
             condition: watch::Sender::default(),
+            changes: watch::Sender::default(),
             sessions: AtomicU64::new(1),
             links: AtomicUsize::new(0),
         }))
@@ -158,10 +161,18 @@ impl Store {
 
     pub(crate) fn topic<T>(&self, service: &Service, work: impl FnOnce(&mut Topic) -> T) -> T {
         let mut topics = self.topics();
-        if let Some(topic) = topics.get_mut(service) {
-            return work(topic);
+        let topic = topics.entry(service.clone()).or_default();
+        let before = topic.len();
+        let done = work(topic);
+        if topic.len() != before {
+            self.0.changes.send_modify(|changes| *changes += 1);
         }
-        work(topics.entry(service.clone()).or_default())
+        done
+    }
+
+    /// Resolves when a record has come or gone by a request: not when it has expired.
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 
     pub(crate) fn topics(&self) -> MutexGuard<'_, HashMap<Service, Topic>> {

@@ -130,6 +130,17 @@ impl Topic {
         self.newest.subscribe()
     }
 
+    /// How many records there are, expired ones among them.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is a record with such an endpoint.
+    pub(crate) fn has(&mut self, is_such: impl Fn(&str) -> bool) -> bool {
+        self.sweep();
+        self.records.keys().any(|endpoint| is_such(endpoint))
+    }
+
     /// Whether nothing is lost when it is dropped.
     pub(crate) fn is_idle(&mut self) -> bool {
         self.sweep();

@@ -8,6 +8,7 @@ mod connect;
 mod error;
 mod link;
 mod member;
+mod names;
 mod oneshot;
 mod recursive;
 mod registrar;
@@ -20,6 +21,8 @@ pub use connect::Connector;
 pub use discox_core::prelude::*;
 #[doc(hidden)]
 pub use link::Zookeeper;
+#[doc(hidden)]
+pub use names::{ZookeeperNames, ZookeeperNamesWatch};
 #[doc(hidden)]
 pub use registrar::Receipt;
 #[doc(hidden)]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use discox_core::{
     BackendType, Error, Result,
     backend::{Held, Link, Liveness, Loss, Registered, Replace, SourceOptions},
-    record::{Record, Service},
+    record::{Prefix, Record, Service},
 };
 
 use crate::{
     address::unstorable,
     client::Client,
     connect::Connector,
+    names::ZookeeperNames,
     registrar::Receipt,
     source::{self, ZookeeperSource},
 };
@@ -39,6 +40,7 @@ impl Link for Zookeeper {
 
     type Connector = Connector;
     type Source = ZookeeperSource;
+    type Names = ZookeeperNames;
     type Receipt = Receipt;
 
     fn place(connector: &Connector) -> String {
@@ -80,6 +82,13 @@ impl Link for Zookeeper {
         }
     }
 
+    fn check_prefix(connector: &Connector, prefix: &Prefix) -> Result<()> {
+        match unstorable(&format!("{}{prefix}", connector.address.chroot)) {
+            Some(reason) => Err(Error::config("discover_prefix", prefix, reason).with_backend(Self::BACKEND)),
+            None => Ok(()),
+        }
+    }
+
     async fn connect(connector: &Arc<Connector>) -> Result<Self> {
         connector.connect().await
     }
@@ -94,6 +103,10 @@ impl Link for Zookeeper {
 
     fn source(self: &Arc<Self>, service: &Service, _options: &SourceOptions) -> ZookeeperSource {
         source::of(self, service)
+    }
+
+    fn names(self: &Arc<Self>, prefix: &Prefix) -> ZookeeperNames {
+        ZookeeperNames::new(self.clone(), prefix)
     }
 
     async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<Receipt>> {

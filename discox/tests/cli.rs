@@ -36,6 +36,8 @@ async fn help_and_version_go_to_standard_output() -> Result<()> {
         "register",
         "watch",
         "list",
+        "serve",
+        "services",
         "--backend-endpoint",
         "DISCOX_PREFIX",
         "--client",
@@ -76,6 +78,20 @@ async fn wrong_input_gets_one_line_that_names_it_and_exit_code_2() -> Result<()>
         (&["list", "--backend-endpoint", "127.0.0.1:1", "--service", "a/b"], &["service_name", "`a/b`"]),
         (&["list", "--output", "yaml"], &["yaml", "text", "json"]),
         (&["watch", "--grace", "soon"], &["--grace", "soon"]),
+        (&["services"], &["backend_endpoints", "--backend-endpoint"]),
+        (
+            &["services", "--backend-endpoint", "127.0.0.1:1", "--prefix", "/.."],
+            &["discover_prefix", "--prefix"],
+        ),
+        (&["serve", "--backend-endpoint", "127.0.0.1:1", "--listen", "7979"], &["--listen", "7979"]),
+        (
+            &["serve", "--backend-endpoint", "127.0.0.1:1", "--listen", "0.0.0.0:0"],
+            &["--listen 0.0.0.0:0", "loopback", "--access-token-file"],
+        ),
+        (
+            &["serve", "--backend-endpoint", "127.0.0.1:1", "--access-token-file", "/nowhere/token"],
+            &["/nowhere/token", "--access-token-file"],
+        ),
         (
             &["list", "--backend-endpoint", "127.0.0.1:1", "--service", "demo", "--user", "u"],
             &["password", "--password-file"],

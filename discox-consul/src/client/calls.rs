@@ -6,17 +6,36 @@ use bytes::BytesMut;
 
 use super::{
     exchange::Client,
-    fault::{Fault, Result, or_rejected},
+    fault::{Fault, Result, malformed, or_rejected},
     http::{Body, Head, Hold, Method, Request},
     token::TokenVersion,
 };
 use crate::{
-    model::{Checks, Instance, NodeService, OfNode, OnNode, Question, Registration, Ruling, Services},
+    model::{
+        Checks, Instance, Names, NodeService, OfNode, OnNode, Owned, Question, Registration, Ruling, Services,
+    },
     why_gone::Report,
 };
 
 /// Consul takes no more questions about rights at once.
 const QUESTIONS: usize = 64;
+
+/// What `catalog/services` answered.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    /// Where the next blocking query goes on; 0 when Consul did not say.
+    pub(crate) index: u64,
+    /// Consul left out what the token may not see.
+    pub(crate) filtered_by_acl: bool,
+    pub(crate) names: Names,
+}
+
+impl Catalogue {
+    fn read(head: &Head, body: &[u8]) -> Result<Self> {
+        let names = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(Self { index: head.index, filtered_by_acl: head.filtered_by_acl, names })
+    }
+}
 
 impl Client {
     /// The leader's address; empty when there is none. Never waits for other requests.
@@ -137,6 +156,30 @@ impl Client {
         let path = ["health", "service", service];
         let request = Request::list(&path).at(datacenter).with("index", index.to_string());
         self.ask_held(request, hold, body).await
+    }
+
+    /// The names of all services of a datacenter.
+    pub(crate) async fn names(&self, datacenter: Option<&str>) -> Result<Catalogue> {
+        let reply = or_rejected(self.ask(Request::list(&["catalog", "services"]).at(datacenter)).await)?;
+        Catalogue::read(&reply.head, &reply.body)
+    }
+
+    /// The same, once it is no longer what it was at `index`, or the wait is over.
+    pub(crate) async fn names_after(
+        &self,
+        datacenter: Option<&str>,
+        index: u64,
+        hold: Hold,
+    ) -> Result<Catalogue> {
+        let request = Request::list(&["catalog", "services"]).at(datacenter).with("index", index.to_string());
+        let mut body = BytesMut::new();
+        let head = self.ask_held(request, hold, &mut body).await?;
+        Catalogue::read(&head, &body)
+    }
+
+    /// Whose a service's records are.
+    pub(crate) async fn owned(&self, service: &str, datacenter: Option<&str>) -> Result<Vec<Owned>> {
+        or_rejected(self.ask(Request::list(&["catalog", "service", service]).at(datacenter)).await)?.json()
     }
 
     /// The index of something that hardly ever changes and that everybody may ask for, held while it is `index`.

@@ -13,6 +13,7 @@ mod reqwest;
 mod token;
 
 pub(crate) use self::{
+    calls::Catalogue,
     exchange::{Client, serving},
     fault::{Cause, Fault},
     http::{Body, Hold, Target},

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     BackendType, Cause, Error, Result,
-    record::{Record, Service},
+    record::{Prefix, Record, Service},
 };
 
 mod files;
@@ -51,6 +51,8 @@ pub trait Link: Send + Sync + Sized + 'static {
     type Connector: Send + Sync + 'static;
     /// Discovery of one service.
     type Source: Source;
+    /// Discovery of the names of services.
+    type Names: Source;
     /// What the registry answered to a registration and a later withdrawal is fenced with, such as
     /// a revision.
     type Receipt: Clone + Send + Sync + 'static;
@@ -84,6 +86,15 @@ pub trait Link: Send + Sync + Sized + 'static {
         Ok(())
     }
 
+    /// As [`Link::check`], for a prefix whose services are to be listed.
+    ///
+    /// # Errors
+    /// Of kind [`Config`](crate::ErrorKind::Config).
+    fn check_prefix(connector: &Self::Connector, prefix: &Prefix) -> Result<()> {
+        let _ = (connector, prefix);
+        Ok(())
+    }
+
     /// Connects, and returns only when the registry has answered a request that needs its quorum.
     /// Tries the members of a cluster by [`Members`].
     fn connect(connector: &Arc<Self::Connector>) -> impl Future<Output = Result<Self>> + Send;
@@ -104,6 +115,10 @@ pub trait Link: Send + Sync + Sized + 'static {
 
     /// Discovery of `service` by this connection. No I/O.
     fn source(self: &Arc<Self>, service: &Service, options: &SourceOptions) -> Self::Source;
+
+    /// The names of the services under `prefix` that have a record, by this connection: a listing whose entries are
+    /// names without an attr. No I/O.
+    fn names(self: &Arc<Self>, prefix: &Prefix) -> Self::Names;
 
     /// Writes the record with `attr` (in another system's layout, what that makes of it), and returns when the registry has acknowledged it. Doing it
     /// again, with the same or another attr, updates in place: watchers see at most one update.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     callbacks::{Callbacks, inside},
+    target::Target,
     watcher::{Plan, Watcher},
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     backend::{Link, SourceOptions},
     connection::{Hub, runtime},
     lock::lock,
-    record::Service,
+    record::{Prefix, Service},
 };
 
 /// How long the end of a connection of our own may take.
@@ -60,8 +61,18 @@ impl<L: Link> Discovery<L> {
         let service = Service::of(config, L::BACKEND)?;
         L::check_service(&hub.connector, &service)?;
         let options = SourceOptions { include_warning: config.include_warning };
-        let plan = Plan { service, grace: config.grace, host_name: config.host_name.clone(), options };
+        let target = Target::Endpoints(service.clone(), options);
+        let plan = Plan { service, target, grace: config.grace, host_name: config.host_name.clone() };
         Ok(Self::of(hub, owns_hub, plan))
+    }
+
+    /// A discovery of the names of the services under a prefix, each in the place of an endpoint.
+    pub(crate) fn of_names(hub: Arc<Hub<L>>, prefix: &str) -> Result<Self> {
+        let prefix = Prefix::parse(prefix)?;
+        L::check_prefix(&hub.connector, &prefix)?;
+        let DiscoverConfig { grace, host_name, .. } = DiscoverConfig::default();
+        let plan = Plan { service: prefix.services(), target: Target::Names(prefix), grace, host_name };
+        Ok(Self::of(hub, false, plan))
     }
 
     fn of(hub: Arc<Hub<L>>, owns_hub: bool, plan: Plan) -> Self {

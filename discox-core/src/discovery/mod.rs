@@ -4,16 +4,20 @@ mod callbacks;
 mod chronicle;
 mod derived;
 mod discover;
+mod first_list;
 mod fold;
 mod handle;
 mod mirror;
+mod services;
 mod summary;
+mod target;
 mod watcher;
 mod watching;
 
-pub(crate) use self::handle::Discovery;
 pub use self::{
     derived::{Derived, Loaded},
     discover::{Discover, DiscoverState, DiscoverStatus},
+    services::{ServiceChange, ServiceChanges, Services},
     watching::Watching,
 };
+pub(crate) use self::{first_list::first_list, handle::Discovery};

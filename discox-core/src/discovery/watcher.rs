@@ -19,10 +19,11 @@ use super::{
     fold::Fold,
     mirror::Mirror,
     summary::Summary,
+    target::{Target, TargetWatch},
 };
 use crate::{
     DiscoverState, DiscoverStatus, Error, ErrorKind, Event, EventKind, History, Result, Snapshot, Update,
-    backend::{Link, Listing, Source, SourceOptions, Watch},
+    backend::{Link, Listing, Watch},
     backoff::Backoff,
     connection::{STEADY, Shared, Up, call, guarded},
     lock::lock,
@@ -37,10 +38,11 @@ const MOST_DOUBLINGS: u32 = 3;
 /// What is to be watched, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// What log lines and errors call it.
     pub(crate) service: Service,
+    pub(crate) target: Target,
     pub(crate) grace: Duration,
     pub(crate) host_name: String,
-    pub(crate) options: SourceOptions,
 }
 
 /// What the cacher knows of the registry.
@@ -212,17 +214,13 @@ impl<'a, L: Link> Watcher<'a, L> {
         }
     }
 
-    async fn open(&mut self, (generation, link): &Up<L>) -> Result<(Listing, <L::Source as Source>::Watch)> {
+    async fn open(&mut self, (generation, link): &Up<L>) -> Result<(Listing, TargetWatch<L>)> {
         let limit = self.shared.settings.request_timeout * 2_u32.pow(self.slow_opens.min(MOST_DOUBLINGS));
-        let opening = async {
-            let source = link.source(&self.plan.service, &self.plan.options);
-            source.open().await
-        };
         let _permit = self.shared.lists.acquire().await;
         let opened = tokio::select! {
             biased;
             error = self.shared.lost(*generation) => return Err(error),
-            opened = call::<L, _>("discover", limit, opening) => opened,
+            opened = call::<L, _>("discover", limit, self.plan.target.open(link)) => opened,
         };
         let is_slow = opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut);
         self.slow_opens = if is_slow { self.slow_opens.saturating_add(1) } else { 0 };

@@ -58,7 +58,7 @@ impl dyn Registry {
 }
 
 impl Watching {
-    fn start(service: Box<str>, discover: Arc<dyn Discover>) -> Result<Self> {
+    pub(super) fn start(service: Box<str>, discover: Arc<dyn Discover>) -> Result<Self> {
         let runtime = Handle::try_current().map_err(|_| {
             let reason = "no Tokio runtime runs here: call it inside of one, such as under #[tokio::main]";
             Error::new(ErrorKind::Config, reason).with_operation("watch")

@@ -19,7 +19,7 @@ use discox_core::{
         Change, Held, Link, Listing, Liveness, Loss, Registered, Replace, Source, SourceOptions, Watch,
         WhyGone,
     },
-    record::{Incarnation, Record, Service},
+    record::{Incarnation, Prefix, Record, Service},
 };
 use tokio::{
     sync::watch,
@@ -362,6 +362,7 @@ impl Link for SimLink {
 
     type Connector = Arc<World>;
     type Source = SimSource;
+    type Names = SimNames;
     type Receipt = u64;
 
     fn place(_: &Arc<World>) -> String {
@@ -438,6 +439,10 @@ impl Link for SimLink {
 
     fn source(self: &Arc<Self>, service: &Service, _: &SourceOptions) -> SimSource {
         SimSource { world: self.world.clone(), service: service.clone() }
+    }
+
+    fn names(self: &Arc<Self>, prefix: &Prefix) -> SimNames {
+        SimNames { world: self.world.clone(), directory: format!("{prefix}/"), known: None }
     }
 
     async fn register(&self, record: &Record, attr: &str, replace: Replace) -> Result<Registered<u64>> {
@@ -584,5 +589,54 @@ impl Watch for SimWatch {
             };
             endpoints.into_iter().filter_map(gone).collect()
         }))
+    }
+}
+
+/// The names of services, as they are whenever it looks.
+#[derive(Clone)]
+pub(crate) struct SimNames {
+    world: Arc<World>,
+    directory: String,
+    known: Option<BTreeSet<String>>,
+}
+
+impl SimNames {
+    fn list(&mut self) -> Result<Option<Listing>> {
+        let state = self.world.state();
+        match state.net {
+            Net::Fine => {}
+            Net::Hung => return Ok(None),
+            _ => return Err(Error::new(ErrorKind::Unavailable, "watch cut off")),
+        }
+        let below = state.records.keys().filter_map(|key| key.strip_prefix(&self.directory));
+        let names: BTreeSet<_> =
+            below.filter_map(|key| key.split_once('/')).map(|(name, _)| name.to_owned()).collect();
+        let is_news = self.known.as_ref() != Some(&names);
+        let list = names.iter().map(|name| (Arc::from(name.as_str()), Bytes::new())).collect();
+        self.known = Some(names);
+        Ok(is_news.then_some(list))
+    }
+}
+
+impl Source for SimNames {
+    type Watch = SimNames;
+
+    async fn open(&self) -> Result<(Listing, SimNames)> {
+        self.world.ask(|_| Ok(())).await?;
+        let mut watch = self.clone();
+        let list = watch.list()?.unwrap_or_default();
+        Ok((list, watch))
+    }
+}
+
+impl Watch for SimNames {
+    async fn next(&mut self) -> Result<Vec<Change>> {
+        let mut changed = self.world.changed.subscribe();
+        loop {
+            if let Some(list) = self.list()? {
+                return Ok(vec![Change::Reset(list)]);
+            }
+            let _ = changed.changed().await;
+        }
     }
 }

@@ -50,6 +50,8 @@ pub enum Need {
     NormalisedPrefix,
     /// Records right below the root, where there is no prefix.
     EmptyPrefix,
+    /// The names of the services under a prefix.
+    Names,
 }
 
 /// One running registry.

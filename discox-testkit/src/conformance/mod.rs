@@ -23,6 +23,7 @@ mod remote;
 pub mod restart;
 mod runner;
 mod scene;
+pub mod services;
 pub mod shared;
 pub mod takeover;
 
@@ -131,6 +132,8 @@ fn on_a_shared_server() -> Vec<Behaviour> {
         behaviour!(registering::stop_is_idempotent),
         behaviour!(registering::the_first_list_comes_before_synced),
         behaviour!(registering::the_prefix_may_be_empty).needs(&[Need::EmptyPrefix]),
+        behaviour!(services::names_appear_and_vanish_with_their_records).needs(&[Need::Names]),
+        behaviour!(services::names_of_other_prefixes_are_not_ours).needs(&[Need::Names]),
         behaviour!(shared::a_registration_outlives_the_registry_handle),
         behaviour!(shared::closing_the_connection_ends_everything),
         behaviour!(shared::different_ttls_live_over_one_connection),
@@ -174,6 +177,7 @@ fn on_a_server_of_its_own() -> Vec<Behaviour> {
         behaviour!(restart::discovery_waits_for_its_registry),
         behaviour!(restart::what_a_registry_lost_is_registered_again),
         behaviour!(restart::without_a_grace_removals_come_with_the_recovery),
+        behaviour!(services::names_survive_a_restart).needs(&[Need::Names]),
         behaviour!(shared::a_shared_connection_waits_for_its_registry),
     ];
     all.map(Behaviour::own_server).to_vec()

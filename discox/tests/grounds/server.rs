@@ -105,6 +105,7 @@ impl<T: Tools> Site for Server<T> {
         let is_foreign = self.layout.layout != Layout::Discox;
         match need {
             Need::NormalisedPrefix | Need::EmptyPrefix if is_foreign => Some(VERBATIM),
+            Need::Names if is_foreign => Some("services are listed in discox's own layout only"),
             Need::ServerOfItsOwn if self.is_secured && !super::is_long(SECURED) => Some(LEFT),
             Need::ServerOfItsOwn if is_foreign && !super::is_long(self.layout.layout.as_str()) => Some(LEFT),
             _ => None,

@@ -2,7 +2,7 @@
 //!
 //! Everything is optional here: what is not said is looked up in the file, see `config.rs`.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 use discox::{BackendType, ClientCrate, InstanceId, Layout, Payload};
@@ -104,6 +104,10 @@ pub(crate) enum Action {
     List(List),
     /// Look for what is wrong between here and the registry, and say what to change
     Doctor(List),
+    /// Show the services under the prefix over HTTP, with a page for people, until SIGINT or SIGTERM comes
+    Serve(Serve),
+    /// Print the names of the services under the prefix
+    Services(Services),
 }
 
 /// What `register` takes.
@@ -187,4 +191,24 @@ pub(crate) struct List {
     /// In another system's layout, show instances that are disabled or out of service as well
     #[arg(long, env = "DISCOX_INCLUDE_DISABLED", hide_env_values = true)]
     pub(crate) include_disabled: bool,
+}
+
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Where to listen [default: 127.0.0.1:7979]; elsewhere than on the loopback only with an access token
+    #[arg(long, env = "DISCOX_LISTEN", value_name = "ADDRESS:PORT", hide_env_values = true)]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// The file with the token that a request has to bring, which may be in DISCOX_ACCESS_TOKEN as well
+    #[arg(long, env = "DISCOX_ACCESS_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) access_token_file: Option<PathBuf>,
+}
+
+/// What `services` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Services {
+    /// Print every name that comes and goes, too
+    #[arg(long)]
+    pub(crate) watch: bool,
 }

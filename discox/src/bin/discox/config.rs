@@ -1,17 +1,25 @@
 //! The file, and what flags, variables, file and defaults make together. Flags come before variables by
 //! `clap`; both come before the file here.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use discox::{
     BackendType, ClientCrate, ConnectionConfig, DiscoverConfig, Error, Layout, LayoutOptions, RegisterConfig,
+    RegistryConfig, Secret,
 };
 use serde::Deserialize;
 
 use crate::{
-    args::{Common, LayoutArgs, List, Register, Watch},
+    args::{Common, LayoutArgs, List, Register, Serve, Watch},
     failure::Failure,
     output::Format,
+    security,
+    serve::{self, Settings},
     unreadable,
 };
 
@@ -43,6 +51,8 @@ pub(crate) struct File {
     include_warning: bool,
     layout: Option<Layout>,
     layout_options: LayoutOptions,
+    listen: Option<SocketAddr>,
+    access_token_file: Option<PathBuf>,
     connection: ConnectionConfig,
 }
 
@@ -115,6 +125,29 @@ fn layout(said: LayoutArgs, filed: Option<Layout>, options: LayoutOptions) -> (L
     let scheme = said.scheme.or(options.scheme);
     let payload = said.payload.unwrap_or(options.payload);
     (layout, LayoutOptions { scheme, payload, ..options })
+}
+
+/// What `serve` is to show, and to whom.
+pub(crate) fn serve(common: Common, args: Serve, mut file: File) -> Result<Settings, Failure> {
+    let listen = args.listen.or(file.listen).unwrap_or(serve::LISTEN);
+    let token =
+        args.access_token_file.map(Secret::file).or_else(|| security::held_by(security::ACCESS_TOKEN));
+    let token = token.or_else(|| file.access_token_file.take().map(Secret::file));
+    Settings::new(listen, token.as_ref(), registry(common, file)?)
+}
+
+/// What `services` is to ask.
+pub(crate) fn registry(common: Common, file: File) -> Result<RegistryConfig, Failure> {
+    let backend_type = common.backend.or(file.backend).unwrap_or_default();
+    let (layout, layout_options) = layout(common.layout, file.layout, file.layout_options);
+    Ok(RegistryConfig {
+        backend_type,
+        backend_endpoints: backend_endpoints(backend_type, common.backend_endpoints, file.backend_endpoint)?,
+        discover_prefix: common.prefix.or(file.prefix).unwrap_or_default(),
+        layout,
+        layout_options,
+        connection: common.security.over(connection(common.client, file.connection)),
+    })
 }
 
 fn connection(client: Option<ClientCrate>, mut filed: ConnectionConfig) -> ConnectionConfig {

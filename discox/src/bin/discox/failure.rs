@@ -65,7 +65,9 @@ impl From<clap::Error> for Failure {
     fn from(error: clap::Error) -> Self {
         // With some of clap's features, which others in a tree may turn on, this comes as a help text.
         if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return Self::usage("a subcommand is needed: register, watch, list or doctor; see discox --help");
+            return Self::usage(
+                "a subcommand is needed: register, watch, list, services, serve or doctor; see discox --help",
+            );
         }
         let text = error.to_string();
         let paragraph = text.split("\n\n").next().unwrap_or(&text);

@@ -1,4 +1,4 @@
-//! The command line of discox: `register`, `watch`, `list` and `doctor`.
+//! The command line of discox: `register`, `watch`, `list`, `services`, `serve` and `doctor`.
 //!
 //! | exit code | when |
 //! |---|---|
@@ -23,6 +23,8 @@ mod logging;
 mod output;
 mod register;
 mod security;
+mod serve;
+mod services;
 mod signals;
 mod unreadable;
 mod watch;
@@ -77,6 +79,13 @@ fn run(args: Args) -> Result<u8, Failure> {
             runtime.block_on(watch::run(config::watch(common, args, file)?, output, why))
         }
         Action::Doctor(args) => runtime.block_on(doctor::run(config::list(common, args, file)?, output)),
+        Action::Serve(args) => {
+            let settings = config::serve(common, args, file)?;
+            runtime.block_on(serve::run(settings, output, from_now_on))
+        }
+        Action::Services(args) => {
+            runtime.block_on(services::run(config::registry(common, file)?, args.watch, output))
+        }
         Action::List(args) => runtime.block_on(list::run(config::list(common, args, file)?, output)),
     };
     runtime.shutdown_timeout(AT_THE_END);

@@ -24,12 +24,25 @@ pub(crate) enum Format {
 #[derive(Debug, Serialize)]
 pub(crate) struct Line<'a> {
     event: &'static str,
-    endpoint: Option<&'a str>,
     #[serde(flatten)]
-    attr: Attr<'a>,
+    of: Of<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     at: String,
+}
+
+/// What something happened to.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Of<'a> {
+    Endpoint {
+        endpoint: Option<&'a str>,
+        #[serde(flatten)]
+        attr: Attr<'a>,
+    },
+    Service {
+        service: Option<&'a str>,
+    },
 }
 
 /// An endpoint of a list.
@@ -53,17 +66,18 @@ impl<'a> Line<'a> {
     /// An event of the whole, with what there is to say of it.
     pub(crate) fn event(event: &'static str, message: Option<String>) -> Self {
         let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        Self { event, endpoint: None, attr: Attr::None { attr: () }, message, at }
+        Self { event, of: Of::Endpoint { endpoint: None, attr: Attr::None { attr: () } }, message, at }
     }
 
-    /// Adds the endpoint that it happened to.
-    pub(crate) fn endpoint(self, endpoint: &'a str) -> Self {
-        Self { endpoint: Some(endpoint), ..self }
+    /// Adds the endpoint that it happened to, and its attr if there is one.
+    pub(crate) fn endpoint(self, endpoint: &'a str, attr: Option<&'a [u8]>) -> Self {
+        let attr = attr.map_or(Attr::None { attr: () }, Attr::from);
+        Self { of: Of::Endpoint { endpoint: Some(endpoint), attr }, ..self }
     }
 
-    /// Adds the endpoint's attr.
-    pub(crate) fn attr(self, attr: &'a [u8]) -> Self {
-        Self { attr: attr.into(), ..self }
+    /// It is told of services; adds the one that it happened to.
+    pub(crate) fn service(self, service: Option<&'a str>) -> Self {
+        Self { of: Of::Service { service }, ..self }
     }
 }
 
@@ -86,10 +100,11 @@ impl<'a> From<&'a [u8]> for Attr<'a> {
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.at, self.event)?;
-        if let Some(endpoint) = self.endpoint {
-            write!(f, " {}", OnOneLine(endpoint))?;
+        match &self.of {
+            Of::Endpoint { endpoint: Some(endpoint), attr } => write!(f, " {}{attr}", OnOneLine(endpoint))?,
+            Of::Service { service: Some(service) } => write!(f, " {}", OnOneLine(service))?,
+            Of::Endpoint { endpoint: None, .. } | Of::Service { service: None } => {}
         }
-        write!(f, "{}", self.attr)?;
         match &self.message {
             Some(message) => write!(f, ": {}", OnOneLine(message)),
             None => Ok(()),
@@ -157,6 +172,14 @@ pub(crate) fn print_either(
     })
 }
 
+/// Prints names, one array in JSON, and flushes.
+pub(crate) fn print_names(names: &[String], format: Format) -> io::Result<()> {
+    write(|out| match format {
+        Format::Text => names.iter().try_for_each(|name| writeln!(out, "{}", OnOneLine(name))),
+        Format::Json => writeln!(out, "{}", serde_json::to_string(names)?),
+    })
+}
+
 fn write(content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     content(&mut out)?;
@@ -183,6 +206,8 @@ mod tests {
         let line = Line { at: "now".into(), ..Line::event("synced", None) };
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"event":"synced","endpoint":null,"attr":null,"at":"now"}"#);
+        let line = Line { at: "now".into(), ..Line::event("add", None).service(Some("orders")) };
+        assert_eq!(serde_json::to_string(&line).unwrap(), r#"{"event":"add","service":"orders","at":"now"}"#);
         let line = Line { at: "now".into(), ..Line::event("lost", Some("why".into())) };
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(text, r#"{"event":"lost","endpoint":null,"attr":null,"message":"why","at":"now"}"#);
@@ -193,7 +218,7 @@ mod tests {
         assert_eq!(Entry::new("a:1", b"x\ny\x1b[2J").to_string(), r"a:1 x\ny\u{1b}[2J");
         assert_eq!(Entry::new("a:1", b"").to_string(), "a:1");
         assert_eq!(Entry::new("a:1", b"\xff").to_string(), "a:1 base64:/w==");
-        let line = Line { at: "now".into(), ..Line::event("add", None).endpoint("a:1").attr(b"x") };
+        let line = Line { at: "now".into(), ..Line::event("add", None).endpoint("a:1", Some(b"x")) };
         assert_eq!(line.to_string(), "now add a:1 x");
     }
 }

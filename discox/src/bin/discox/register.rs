@@ -31,7 +31,7 @@ pub(crate) async fn run(
     }
     registered();
     let line = Line::event("registered", Some(place(&config, &registration.status())));
-    let line = line.endpoint(&config.service_endpoint).attr(config.attr.as_bytes());
+    let line = line.endpoint(&config.service_endpoint, Some(config.attr.as_bytes()));
     let mut leaving = Leaving::of(&registration);
     let outcome = match print_lines(&[line], output) {
         Ok(()) => stay(&command, &mut leaving, &mut signals).await,

@@ -11,8 +11,11 @@ const PASSWORD: &str = "DISCOX_PASSWORD";
 /// Holds the token itself.
 const TOKEN: &str = "DISCOX_TOKEN";
 
+/// Holds the token itself that `serve` asks for.
+pub(crate) const ACCESS_TOKEN: &str = "DISCOX_ACCESS_TOKEN";
+
 /// The variables that COMMAND does not inherit.
-pub(crate) const SECRETS: [&str; 2] = [PASSWORD, TOKEN];
+pub(crate) const SECRETS: [&str; 3] = [ACCESS_TOKEN, PASSWORD, TOKEN];
 
 /// What all subcommands take.
 #[derive(Debug, clap::Args)]
@@ -145,6 +148,6 @@ impl Security {
 }
 
 /// The secret that a variable holds, if it is set.
-fn held_by(variable: &str) -> Option<Secret> {
+pub(crate) fn held_by(variable: &str) -> Option<Secret> {
     std::env::var(variable).ok().filter(|text| !text.is_empty()).map(Secret::new)
 }

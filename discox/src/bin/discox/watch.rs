@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use discox::{DiscoverConfig, EndpointCacher, Error, Event, History, Update};
+use discox::{Discover, DiscoverConfig, EndpointCacher, Error, Event, History, Update};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -19,12 +19,21 @@ use crate::{
 
 /// Runs until a signal comes, nobody reads any more, or discovery ends by an error.
 pub(crate) async fn run(config: DiscoverConfig, output: Format, why: bool) -> Result<u8, Failure> {
+    follow(discox::new_discover(config)?, Subject::Endpoints, output, why).await
+}
+
+/// Prints what a discovery tells, and where `why` is set its history.
+pub(crate) async fn follow(
+    discover: Arc<dyn Discover>,
+    subject: Subject,
+    output: Format,
+    why: bool,
+) -> Result<u8, Failure> {
     /// A callback may hang in a write to a full pipe.
     const STOPPING: Duration = Duration::from_secs(1);
 
-    let discover = discox::new_discover(config)?;
     let mut signals = Signals::catch()?;
-    let printer = Arc::new(Printer::new(output));
+    let printer = Arc::new(Printer::new(subject, output));
     let mut unwritten = printer.unwritten.subscribe();
     let watching = tokio::spawn({
         let (discover, printer) = (discover.clone(), printer.clone());
@@ -41,8 +50,18 @@ pub(crate) async fn run(config: DiscoverConfig, output: Format, why: bool) -> Re
     outcome.map(|()| 0)
 }
 
+/// What a discovery tells of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Subject {
+    /// Endpoints of a service.
+    Endpoints,
+    /// Names of services.
+    Services,
+}
+
 /// Prints what discovery tells.
 struct Printer {
+    subject: Subject,
     output: Format,
     told: Mutex<Told>,
     /// Why nothing can be printed any more.
@@ -58,12 +77,20 @@ struct Told {
 }
 
 impl Printer {
-    fn new(output: Format) -> Self {
-        Self { output, told: Mutex::default(), unwritten: watch::Sender::new(None) }
+    fn new(subject: Subject, output: Format) -> Self {
+        Self { subject, output, told: Mutex::default(), unwritten: watch::Sender::new(None) }
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of the whole.
+    fn event<'a>(&self, event: &'static str, message: Option<String>) -> Line<'a> {
+        match self.subject {
+            Subject::Endpoints => Line::event(event, message),
+            Subject::Services => Line::event(event, message).service(None),
+        }
     }
 
     fn print(&self, lines: &[Line<'_>]) {
@@ -77,18 +104,22 @@ impl Printer {
 }
 
 impl Told {
-    fn line<'a>(&mut self, update: &'a Update) -> Option<Line<'a>> {
-        match update {
+    fn line<'a>(&mut self, subject: Subject, update: &'a Update) -> Option<Line<'a>> {
+        let (event, endpoint, attr) = match update {
             Update::Put(endpoint, attr) => {
                 let event = if self.endpoints.insert(endpoint.clone()) { "add" } else { "update" };
-                Some(Line::event(event, None).endpoint(endpoint).attr(attr))
+                (event, endpoint, Some(&attr[..]))
             }
             Update::Delete(endpoint) => {
                 self.endpoints.remove(endpoint);
-                Some(Line::event("delete", None).endpoint(endpoint))
+                ("delete", endpoint, None)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(match subject {
+            Subject::Endpoints => Line::event(event, None).endpoint(endpoint, attr),
+            Subject::Services => Line::event(event, None).service(Some(endpoint)),
+        })
     }
 }
 
@@ -108,24 +139,24 @@ impl EndpointCacher for Printer {
         if (away || !synced) && error.kind().is_retryable() {
             let message =
                 if synced { error.to_string() } else { format!("{error}; waiting for the registry") };
-            self.print(&[Line::event("error", Some(message))]);
+            self.print(&[self.event("error", Some(message))]);
         }
     }
 
     fn apply(&self, batch: &[Update]) {
         let lines: Vec<_> = {
             let mut told = self.told();
-            batch.iter().filter_map(|update| told.line(update)).collect()
+            batch.iter().filter_map(|update| told.line(self.subject, update)).collect()
         };
         self.print(&lines);
     }
 
     fn on_event(&self, event: &Event) {
         let line = match event {
-            Event::Synced => Line::event("synced", None),
-            Event::Recovered => Line::event("recovered", None),
+            Event::Synced => self.event("synced", None),
+            Event::Recovered => self.event("recovered", None),
             // There is nothing to lose before the first list.
-            Event::Lost(error) if self.told().synced => Line::event("lost", Some(error.to_string())),
+            Event::Lost(error) if self.told().synced => self.event("lost", Some(error.to_string())),
             _ => return,
         };
         {
