@@ -136,7 +136,7 @@ pub(crate) fn read(meta: &Meta, prefix: &str) -> Reading {
 }
 
 /// Whether a record belongs to a prefix, as [`read`] has it.
-pub(crate) fn belongs(meta: &BTreeMap<String, String>, prefix: &str) -> bool {
+pub(crate) fn belongs(meta: &Meta, prefix: &str) -> bool {
     marked(meta).is_none_or(|marked| marked == prefix)
 }
 

@@ -137,7 +137,7 @@ pub(crate) type Names = BTreeMap<String, serde::de::IgnoredAny>;
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Owned {
     #[serde(deserialize_with = "or_default")]
-    pub(crate) service_meta: BTreeMap<String, String>,
+    pub(crate) service_meta: Meta,
 }
 
 /// On which node the catalogue has a service.
