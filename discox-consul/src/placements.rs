@@ -80,7 +80,7 @@ impl Placements {
     pub(crate) fn begin(&self, agent: Agent, service: &str, id: &str, stamp: &Stamp) {
         let mut tables = self.lock();
         let place: (Agent, Arc<str>) = (agent, id.into());
-        tables.stamps.insert(place.1.clone(), stamp.clone());
+        tables.stamps.insert(place.1.clone(), *stamp);
         let known = tables.remove(&place);
         let (token, given_up) = known.map_or((None, None), |known| (known.token, known.given_up));
         let placement = Placement { standing: Standing::Wanted, service: service.into(), token, given_up };

@@ -60,7 +60,7 @@ pub(crate) async fn update(link: &Consul, record: &Record, attr: &str) -> Result
     let id = &registration.id;
     let (written, entries) = join(put(link, &registration), catalogue::entries(link, record, id)).await;
     let rivals = entries?.rivals;
-    if let Err(superseded) = stamp(record, Replace::OnlyOwn, Some(mine.clone()), &rivals) {
+    if let Err(superseded) = stamp(record, Replace::OnlyOwn, Some(mine), &rivals) {
         retreat(link, &registration, true).await?;
         return Err(superseded);
     }
