@@ -67,12 +67,8 @@ impl Written {
             object.as_ref().map(|object| flat(object, rules.typed, rules.reserved)).unwrap_or_default();
         let raw = |name: &str| object.as_ref().and_then(|object| object.get(name)).filter(|_| rules.typed);
         let text = |name: &str| flat.get(name).and_then(json::text);
-        let is_other = |(name, value): &(&String, &Value)| match name.as_str() {
-            "weight" | "version" | "zone" => false,
-            "enabled" => **value != Value::Bool(false),
-            _ => true,
-        };
-        let others = flat.iter().filter(is_other);
+        let is_known = |name: &str| matches!(name, "weight" | "version" | "zone" | "enabled");
+        let others = flat.iter().filter(|(name, _)| !is_known(name));
         let others = others.map(|(name, value)| (name.clone(), raw(name).unwrap_or(value).clone()));
         let mut written = Self {
             weight: flat.get("weight").and_then(weight),
@@ -158,9 +154,9 @@ impl Read {
         let carried = self.metadata.remove(ORIGINAL).as_ref().and_then(json::text);
         let (flat, complaint) = self.flat(&endpoint, rules);
         let attr = match certain {
-            Some(certain) => with_added(&certain, &flat, rules).0,
+            Some(certain) => with_added(&certain, &flat, rules, &["id", "scheme", "enabled"]).0,
             None => {
-                let original = carried.map(|carried| with_added(&carried, &flat, rules));
+                let original = carried.map(|carried| with_added(&carried, &flat, rules, &["id", "scheme"]));
                 let original = original.and_then(|(attr, agrees)| agrees.then_some(attr));
                 original.unwrap_or_else(|| {
                     Style::Plain.object(flat.iter().map(|(name, value)| (name.as_str(), value)))
@@ -181,9 +177,13 @@ impl Read {
         if flat.get("id").is_some_and(|id| id == endpoint) {
             flat.remove("id");
         }
-        if self.disabled {
-            flat.insert("enabled".into(), false.into());
-        }
+        // Only the record itself can say so; metadata of this name is metadata.
+        flat.remove("enabled");
+        let enabled = match self.metadata.get("enabled").filter(|said| !said.is_null()) {
+            _ if self.disabled => Some(false.into()),
+            said => said.map(|said| json::any_text(said).into()),
+        };
+        flat.extend(enabled.map(|enabled: Value| ("enabled".to_owned(), enabled)));
         let weight_of_record = self.weight.filter(|weight| !weight.is_null());
         let said =
             weight_of_record.as_ref().or(self.metadata.get("weight").filter(|weight| !weight.is_null()));
@@ -219,9 +219,11 @@ fn flat(object: &Map<String, Value>, typed: bool, without: &[&str]) -> BTreeMap<
     let carried = carried.filter_map(|(name, value)| {
         let value = match (name.as_str(), value) {
             ("weight", value) => weight(value)?.into(),
-            ("enabled", Value::Bool(true)) => return None,
             ("enabled", Value::Bool(false)) => false.into(),
-            ("version" | "zone" | "enabled", value) => json::any_text(value).into(),
+            ("enabled", _) => return None,
+            // Most records have an empty one where there is none.
+            ("version" | "zone", Value::String(text)) if text.is_empty() => return None,
+            ("version" | "zone", value) => json::any_text(value).into(),
             (_, Value::Number(_) | Value::Bool(_)) if typed => value.clone(),
             (_, value) => json::any_text(value).into(),
         };
@@ -230,13 +232,13 @@ fn flat(object: &Map<String, Value>, typed: bool, without: &[&str]) -> BTreeMap<
     carried.collect()
 }
 
-/// An attr that is known, with what reading adds; and whether the rest of what was read agrees with it.
-fn with_added(attr: &str, read: &BTreeMap<String, Value>, rules: &Rules) -> (String, bool) {
+/// An attr that is known, with what reading adds, these names too; and whether the rest of what was read agrees with it.
+fn with_added(attr: &str, read: &BTreeMap<String, Value>, rules: &Rules, names: &[&str]) -> (String, bool) {
     let object = object(attr);
     let mut expected =
         object.as_ref().map(|object| flat(object, rules.typed, rules.reserved)).unwrap_or_default();
     let mut added = Map::new();
-    for name in ["id", "scheme"].iter().chain(rules.added) {
+    for name in names.iter().chain(rules.added) {
         let Some(value) = read.get(*name).filter(|_| !expected.contains_key(*name)) else { continue };
         expected.insert((*name).to_owned(), value.clone());
         if object.as_ref().is_some_and(|object| !object.contains_key(*name)) {

@@ -2,25 +2,20 @@
 
 use std::time::UNIX_EPOCH;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     Decoded, Directory, Format, LayoutOptions, Payload, Reason, Update, address,
-    attr::{Own, Read, Rules, Written},
+    attr::{Own, Read, Written},
     identity, json,
     json::{Members, Style},
     node, prefix,
+    stored::{STATUS, Stored, TEXTS, TYPED, metadata},
 };
 use crate::{Error, Result, record::Record};
 
 const SPRING_CLASS: &str = "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance";
 const MAP_CLASS: &str = "java.util.LinkedHashMap";
-/// Where Spring says whether an instance is in service.
-const STATUS: &str = "instance_status";
-
-const TYPED: Rules = Rules { typed: true, reserved: &["@class"], hidden: &["@class"], added: &[] };
-const TEXTS: Rules = Rules { typed: false, reserved: &[STATUS], hidden: &[STATUS], added: &[] };
-
 /// Curator's, with the payload that is configured.
 pub(super) static CURATOR: Format = Format {
     directory: |service, _| match service.prefix() {
@@ -126,79 +121,6 @@ fn uri_spec(scheme: &str, is_spring: bool) -> String {
     format!("{{\"parts\":[{}]}}", parts.join(","))
 }
 
-/// A record as it is, without its name.
-pub(super) struct Stored {
-    pub(super) address: String,
-    pub(super) port: Option<u16>,
-    ssl_port: Option<u16>,
-    /// The scheme that its URI has as text.
-    scheme: Option<String>,
-    pub(super) payload: Value,
-    pub(super) id: Option<String>,
-    enabled: bool,
-}
-
-impl Stored {
-    pub(super) fn parse(value: &[u8]) -> Result<Self, Reason> {
-        let members = Members::of_jackson(value)?;
-        let text = |name: &str| members.of_name(name).and_then(json::text).filter(|text| !text.is_empty());
-        let port = |name: &str| -> Result<_, Reason> {
-            let Some(value) = members.of_name(name).filter(|value| value.as_str() != Some("")) else {
-                return Ok(None);
-            };
-            let port = json::number(value).and_then(|port| u16::try_from(port).ok());
-            port.map(Some).ok_or_else(|| Reason::new(format!("its {name} is none")))
-        };
-        Ok(Self {
-            address: text("address").ok_or_else(|| Reason::new("it has no address"))?,
-            port: port("port")?.filter(|port| *port > 0),
-            ssl_port: port("sslPort")?.filter(|port| *port > 0),
-            scheme: members.of_name("uriSpec").and_then(scheme_of),
-            payload: members.of_name("payload").cloned().unwrap_or_default(),
-            id: text("id"),
-            enabled: text("enabled").as_deref() != Some("false"),
-        })
-    }
-
-    /// Scheme and port: of the secure one, if there is one; or those that are wanted.
-    fn reach(&self, wanted: Option<&str>) -> Result<Option<(String, u16)>, Reason> {
-        let secure = self.ssl_port.map(|port| ("https", port));
-        let plain = self.port.map(|port| ("http", port));
-        if let Some(scheme) = &self.scheme {
-            let (_, port) = secure.or(plain).ok_or_else(no_port)?;
-            let is_wanted = wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(scheme));
-            return Ok(is_wanted.then(|| (scheme.clone(), port)));
-        }
-        let first = secure.or(plain).ok_or_else(no_port)?;
-        let reach = match wanted.map(str::to_ascii_lowercase).as_deref() {
-            Some("http") => plain,
-            Some("https") => secure,
-            // The record does not say what it speaks.
-            _ => Some(first),
-        };
-        Ok(reach.map(|(scheme, port)| (scheme.to_owned(), port)))
-    }
-}
-
-fn no_port() -> Reason {
-    Reason::new("it has no port")
-}
-
-/// The text before `://` in the parts of a URI, if there are no variables in it.
-fn scheme_of(uri_spec: &Value) -> Option<String> {
-    let mut text = String::new();
-    for part in uri_spec.get("parts")?.as_array()? {
-        if part.get("variable").and_then(Value::as_bool) == Some(true) {
-            return None;
-        }
-        text.push_str(part.get("value")?.as_str()?);
-        if let Some((scheme, _)) = text.split_once("://") {
-            return address::scheme(scheme);
-        }
-    }
-    None
-}
-
 fn decode(name: &str, value: &[u8], options: &LayoutOptions) -> Result<Decoded, Reason> {
     let stored = Stored::parse(value)?;
     let Some((scheme, port)) = stored.reach(options.scheme.as_deref())? else {
@@ -221,24 +143,6 @@ fn decode(name: &str, value: &[u8], options: &LayoutOptions) -> Result<Decoded, 
     };
     let (found, complaint) = read.found(endpoint, &rules);
     Ok(Decoded { found: vec![found], complaint })
-}
-
-/// What a payload says: the metadata of an instance of Spring or Dubbo, the members of any other object.
-pub(super) fn metadata(payload: Value) -> (Map<String, Value>, Rules) {
-    match payload {
-        Value::Null => (Map::new(), TYPED),
-        Value::Object(mut payload) => {
-            let class = payload.get("@class").and_then(Value::as_str).unwrap_or_default();
-            if !class.ends_with(".ZookeeperInstance") {
-                return (payload, TYPED);
-            }
-            match payload.remove("metadata") {
-                Some(Value::Object(metadata)) => (metadata, TEXTS),
-                _ => (Map::new(), TEXTS),
-            }
-        }
-        other => (Map::from_iter([(String::new(), other)]), TYPED),
-    }
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use super::{
     Decoded, Directory, Format, LayoutOptions, Reason, Update, address,
     attr::{Own, Read, Rules, Written},
-    curator::{self, Stored},
-    json, node, prefix,
+    curator, json, node, prefix,
+    stored::{self, Stored},
 };
 use crate::{
     Error, Result,
@@ -28,6 +28,7 @@ const INTERFACE_VERSION: &str = "interface.version";
 const RULES: Rules = Rules {
     typed: false,
     reserved: &[
+        "",
         "application",
         "category",
         "dynamic",
@@ -187,7 +188,7 @@ fn once_more(text: &str) -> String {
 fn decode_application(name: &str, value: &[u8], options: &LayoutOptions) -> Result<Decoded, Reason> {
     let stored = Stored::parse(value)?;
     let id = stored.id.clone().unwrap_or_else(|| name.to_owned());
-    let (metadata, _) = curator::metadata(stored.payload);
+    let (metadata, _) = stored::metadata(stored.payload);
     let mut decoded = Decoded::default();
     let endpoints = metadata.get("dubbo.endpoints").and_then(Value::as_str);
     let listed = endpoints.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok()).unwrap_or_default();

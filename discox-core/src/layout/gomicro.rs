@@ -17,7 +17,8 @@ use crate::{
 
 /// A node's protocol is its scheme.
 const PROTOCOL: &str = "protocol";
-pub(super) const RULES: Rules = Rules { typed: false, reserved: &[], hidden: &[], added: &[PROTOCOL] };
+pub(super) const RULES: Rules =
+    Rules { typed: false, reserved: &[PROTOCOL], hidden: &[], added: &[PROTOCOL] };
 
 /// In etcd.
 pub(super) static ETCD: Format = Format {
@@ -83,7 +84,7 @@ pub(super) fn metadata(
     let version = written.version.take().unwrap_or_default();
     let mut metadata = written.texts();
     if let Some(scheme) = scheme {
-        metadata.entry(PROTOCOL.to_owned()).or_insert(scheme);
+        metadata.insert(PROTOCOL.to_owned(), scheme);
     }
     Ok((version, metadata))
 }
