@@ -4,6 +4,12 @@
 
 #[path = "layouts/examples.rs"]
 mod examples;
+// The test kit depends on this crate: its fuzzer alone is built here.
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../discox-testkit/src/fuzz.rs"]
+mod fuzz;
+#[path = "layouts/fuzzing.rs"]
+mod fuzzing;
 #[path = "layouts/round_trip.rs"]
 mod round_trip;
 #[path = "layouts/written.rs"]

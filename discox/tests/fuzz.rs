@@ -8,9 +8,6 @@ use discox::{
 use discox_core::record::{Endpoint, Service};
 use discox_testkit::fuzz::fuzz_text;
 
-#[path = "fuzz/layouts.rs"]
-mod layouts;
-
 /// A rejected value is named, on one short line.
 fn is_told_well(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Config);

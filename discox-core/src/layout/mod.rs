@@ -13,7 +13,8 @@
 //! `scheme`, `weight`, `version`, `zone` and `enabled` are well known, all others are metadata: see
 //! [`Instance`]. The record of a service that says nothing is `{}`.
 //!
-//! Consul has no paths and no values: there a layout is tags, Meta and the like.
+//! Consul has no paths and no values: there a layout is tags, Meta and the like, in `consul`. The backend does not use
+//! that yet.
 
 use std::{fmt, str::FromStr};
 
@@ -139,14 +140,7 @@ impl Layout {
 
     /// Whether the layout exists on this backend.
     pub fn exists_on(self, backend: BackendType) -> bool {
-        match (self, backend) {
-            (Self::Discox, _) => true,
-            (
-                Self::Spring | Self::Kratos | Self::Kitex | Self::Hertz | Self::GoMicro,
-                BackendType::Consul,
-            ) => true,
-            _ => self.format(backend).is_some(),
-        }
+        self == Self::Discox || self.format(backend).is_some()
     }
 
     /// Rejects a pair of layout and backend that does not exist.

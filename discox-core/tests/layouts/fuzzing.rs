@@ -5,8 +5,9 @@ use discox_core::{
     layout::{Decoded, MAX_ENDPOINTS_PER_RECORD, consul},
     record::{Endpoint, Service},
 };
-use discox_testkit::fuzz::fuzz;
 use serde_json::Value;
+
+use crate::fuzz::fuzz;
 
 /// What is accepted can be served: distinct readable endpoints, each with a flat JSON object.
 fn can_be_served(decoded: &Decoded, is_any_text: bool) {
