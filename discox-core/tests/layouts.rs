@@ -2,6 +2,8 @@
 //! systems themselves have written where they are at hand (`../shared/golden` beside the workspace, or the folder in
 //! `DISCOX_GOLDEN`).
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 #[path = "layouts/examples.rs"]
 mod examples;
 // The test kit depends on this crate: its fuzzer alone is built here.

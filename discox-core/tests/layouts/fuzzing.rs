@@ -124,13 +124,15 @@ fn services_of_consul() {
     fuzz(&examples, |input| {
         let text = String::from_utf8_lossy(input);
         let mut lines = text.split('\n').map(str::to_owned);
-        let mut seen = consul::ConsulService::default();
-        seen.id = lines.next().unwrap_or_default();
-        seen.address = lines.next().unwrap_or_default();
-        seen.port = lines.next().and_then(|line| line.parse().ok()).unwrap_or_default();
-        seen.weight = lines.next().and_then(|line| line.parse().ok());
-        seen.attr = lines.next().filter(|line| !line.is_empty());
-        seen.in_maintenance = input.len() % 3 == 0;
+        let mut seen = consul::ConsulService {
+            id: lines.next().unwrap_or_default(),
+            address: lines.next().unwrap_or_default(),
+            port: lines.next().and_then(|line| line.parse().ok()).unwrap_or_default(),
+            weight: lines.next().and_then(|line| line.parse().ok()),
+            attr: lines.next().filter(|line| !line.is_empty()),
+            in_maintenance: input.len() % 3 == 0,
+            ..Default::default()
+        };
         for line in lines {
             if let Some((name, address)) = line.split_once('@') {
                 let tagged = consul::TaggedAddress { address: address.to_owned(), port: seen.port };
