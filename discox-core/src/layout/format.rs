@@ -126,7 +126,7 @@ pub struct Found {
 pub struct Reason(String);
 
 impl Reason {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
