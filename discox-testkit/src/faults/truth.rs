@@ -23,6 +23,9 @@ const EVERY: Duration = Duration::from_millis(500);
 /// What a busy machine adds to a bound.
 const SLACK: Duration = Duration::from_secs(3);
 
+/// A watcher's name, its discovery and its cache.
+type Discovery = (String, Weak<dyn Discover>, Weak<LiteEndpoint>);
+
 /// Compares until it is dropped.
 pub(crate) struct Truth {
     shared: Arc<Shared>,
@@ -32,7 +35,7 @@ pub(crate) struct Truth {
 #[derive(Default)]
 struct Shared {
     registrations: Mutex<Vec<(String, Weak<dyn Register>)>>,
-    discoveries: Mutex<Vec<(String, Weak<dyn Discover>, Weak<LiteEndpoint>)>>,
+    discoveries: Mutex<Vec<Discovery>>,
     lies: Mutex<BTreeMap<String, String>>,
     readings: Mutex<usize>,
 }
