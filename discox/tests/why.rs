@@ -1,6 +1,6 @@
 //! `discox watch --why` on real registries: what went, and why.
 
-#[allow(dead_code, reason = "each test file uses what it needs")]
+#[allow(dead_code, unused_imports, reason = "each test file uses what it needs")]
 mod program;
 
 use std::time::Duration;
@@ -166,7 +166,7 @@ async fn on_zookeeper_it_is_said_that_nothing_is_told() -> Result<()> {
 
 #[tokio::test]
 async fn in_text_a_line_says_why() -> Result<()> {
-    let mut site = Site::start(Kind::Etcd).await?;
+    let site = Site::start(Kind::Etcd).await?;
     let place: Vec<_> = site.place.iter().map(String::as_str).collect();
     let mut watch = Program::start(&[&["watch", "--why"], &place[..]].concat())?;
     let synced = watch.line().await?;
