@@ -29,11 +29,10 @@ const GATHERED: Duration = Duration::from_secs(180);
 /// All registrations are back within this of the registry's return.
 const REGISTERED: Duration = Duration::from_secs(10);
 
-/// All watchers have read their list anew within this of it: on Consul, which serves 150 queries of a client at a
-/// time, they take turns.
+/// All watchers have read their list anew within this of it.
 const SYNCED: Duration = Duration::from_secs(30);
 
-/// Nobody is lost, and registrations are back before the last watcher is.
+/// Nobody is lost. Whether registrations are back before the last watcher is, is noted.
 pub(crate) async fn two_thousand_services_through_an_outage(stage: &mut Stage) -> Result<()> {
     let before = resident()?;
     let registry = stage.connect(Via::Doors)?;

@@ -153,7 +153,11 @@ pub(super) fn resources() -> Vec<Fault> {
         fault!(
             thousands::two_thousand_services_through_an_outage,
             by_default(Settings::EMPTY).behind_doors(),
-            "one connection with 2,000 registrations and 2,000 watched services loses nobody in an outage, and registers first"
+            "one connection with 2,000 registrations and 2,000 watched services loses nobody in an outage"
+        )
+        .without(
+            Consul,
+            "one agent did not keep 2,000 TTL checks in time on the busy machine where it was tried; open",
         )
         .alone()
         .quiet(),
