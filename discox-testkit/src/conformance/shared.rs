@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{
     ground::{Data, Ground},
-    recorder::What,
+    recorder::{What, says},
     scene::{AT_ONCE, ATTR, ATTR2, PERIOD, Scene, TTL, Watching, becomes, fails, same, started},
 };
 use crate::wait::eventually;
@@ -68,7 +68,7 @@ pub async fn many_endpoints_come_and_go_at_once(ground: &dyn Ground) -> Result<(
     left.into_iter().chain(updated).collect::<Result<Vec<()>, _>>()?;
     eventually(AT_ONCE, "the rest to be listed", async || {
         let now = endpoints.snapshot();
-        now.len() == staying.len() && now.iter().all(|entry| entry.attr() == ATTR2)
+        now.len() == staying.len() && now.iter().all(|entry| says(entry.attr(), ATTR2))
     })
     .await?;
     discover.stop().await;

@@ -90,7 +90,9 @@ async fn lists(watching: &Watching, wanted: &[(&str, &str)]) -> Result<()> {
         let snapshot = watching.snapshot();
         snapshot.len() == wanted.len()
             && wanted.iter().all(|(endpoint, attr)| {
-                snapshot.attr(endpoint).is_some_and(|found| String::from_utf8_lossy(found).contains(attr))
+                snapshot.attr(endpoint).is_some_and(|found| {
+                    String::from_utf8_lossy(found).contains(attr.trim_matches(['{', '}']))
+                })
             })
     })
     .await
