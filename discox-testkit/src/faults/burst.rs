@@ -12,7 +12,10 @@ use super::{
     stage::{Live, Stage, Via, start_all},
     watcher::Watcher,
 };
-use crate::{server::Kind, wait::eventually};
+use crate::{
+    server::{Kind, MANY_CLIENTS},
+    wait::eventually,
+};
 
 const CONNECTIONS: usize = 50;
 /// Endpoints and watchers on each.
@@ -23,10 +26,10 @@ const SERVICES: usize = 50;
 /// No 100 ms may see more than this part of the connections that come back.
 const BUSIEST: f64 = 0.5;
 
-/// Consul takes 200 connections a client by default, and here one machine plays many of them.
+/// Here one machine plays many clients.
 pub(crate) fn limits(kind: Kind) -> &'static str {
     match kind {
-        Kind::Consul => "limits { http_max_conns_per_client = 5000 }",
+        Kind::Consul => MANY_CLIENTS,
         _ => "",
     }
 }

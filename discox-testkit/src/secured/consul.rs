@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Options, SERVICE, Secrets, Tls};
-use crate::server::{Access, Builder, Member};
+use crate::server::{Access, Builder, MANY_CLIENTS, Member};
 
 const POLICY: &str = "discox";
 
@@ -20,6 +20,7 @@ pub(super) fn prepare(builder: Builder, access: Access, options: &Options, secre
     let mut builder = builder.config(&format!(
         "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{master}\" agent = \"{master}\" }} }}"
     ));
+    builder = builder.config(MANY_CLIENTS);
     if options.tls != Tls::Off {
         access = access
             .tool_env("CONSUL_HTTP_SSL", "true")

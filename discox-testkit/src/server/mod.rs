@@ -44,6 +44,10 @@ pub use self::layout::Kind;
 pub use self::member::{Data, Member};
 use crate::wait::eventually_send;
 
+/// Consul's configuration for more than the 200 connections that it takes of a client: here one machine plays many of
+/// them, and an abandoned blocking query keeps its place until its wait ends.
+pub const MANY_CLIENTS: &str = "limits { http_max_conns_per_client = 5000 }";
+
 /// One server, or the members of one cluster. Dropping it removes them and their data.
 pub struct Servers {
     kind: Kind,

@@ -9,7 +9,7 @@ use discox_testkit::{
     authority::SERVER_NAME,
     conformance::{Data, Ground, LaidOut, Makers, Need, Place, Site, connections_to},
     secured::{Options, Secured},
-    server::{Kind, Member, Servers},
+    server::{Kind, MANY_CLIENTS, Member, Servers},
 };
 
 /// What is said of what other systems' layouts do not have.
@@ -118,7 +118,11 @@ impl<T: Tools> Site for Server<T> {
             let connection = secured.connection();
             (House::Secured(Box::new(secured)), connection)
         } else {
-            (House::Open(Servers::single(T::KIND).await?), ConnectionConfig::default())
+            let mut builder = Servers::builder(T::KIND);
+            if T::KIND == Kind::Consul {
+                builder = builder.config(MANY_CLIENTS);
+            }
+            (House::Open(builder.start().await?), ConnectionConfig::default())
         };
         connection.zookeeper.guard = self.is_guarded;
         match T::BACKEND {
