@@ -1,7 +1,7 @@
 //! A nemesis: random schedules of faults that overlap, on real servers, and a judge who knows the promises.
 //!
-//! A [`Schedule`] comes from a seed. While its steps are played, registrations, processes and watchers live on the
-//! [`Stage`]; afterwards everything must be as the promises have it (`judge.rs`). A failure prints its schedule.
+//! A schedule (`schedule.rs`) comes from a seed. While its steps are played, registrations, processes and watchers live
+//! on the stage; afterwards everything must be as the promises have it (`judge.rs`). A failure prints its schedule.
 //!
 //! | variable | |
 //! |---|---|
